@@ -1,0 +1,130 @@
+package flavor
+
+import (
+	"log/slog"
+	"net/url"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Secret is a password or a token: it prints as stars everywhere.
+type Secret string
+
+func (Secret) String() string               { return "***" }
+func (Secret) GoString() string             { return "***" }
+func (Secret) LogValue() slog.Value         { return slog.StringValue("***") }
+func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
+
+// Region is an infrastructure: an OpenStack region, where its Keystone and Nova
+// are, and the service account we act with there.
+type Region struct {
+	Name          string // as in Keystone's catalog
+	KeystoneURL   string // with or without a version path
+	NovaURL       string // "": found in the catalog
+	Username      string
+	Password      Secret
+	Tenant        string // the project's name
+	UserDomain    string // name; "Default" where none was given
+	ProjectDomain string // name; "Default" where none was given
+	// Trusted: a manager says callers' Keystone tokens may be shown to
+	// this region's own Keystone.
+	Trusted bool
+	// NovaURLTrusted: a manager registered NovaURL, so callers' tokens may go there.
+	NovaURLTrusted bool
+	Status         RegionStatus
+}
+
+// RegionState is what the last look at a region found.
+type RegionState string
+
+// The states of a region.
+const (
+	RegionUnknown     RegionState = "unknown"     // never asked
+	RegionUp          RegionState = "up"          // answers, and accepts the service account
+	RegionUnreachable RegionState = "unreachable" // does not answer, or answers nonsense
+	RegionRefused     RegionState = "refused"     // refuses the service account
+)
+
+// RegionStatus is the outcome of the last look at a region.
+type RegionStatus struct {
+	State     RegionState
+	LastError string    // "" where the last look went well
+	CheckedAt time.Time // zero: never
+}
+
+var regionName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// ValidRegionName says whether name can be a region's.
+func ValidRegionName(name string) bool {
+	return regionName.MatchString(name) && name != "." && name != ".."
+}
+
+// Validate tells the first field that cannot be registered.
+func (r Region) Validate() error {
+	if !ValidRegionName(r.Name) {
+		return Invalid("name: a region name has 1 to 64 letters, digits and . _ -")
+	}
+	for _, u := range []struct{ field, value string }{{"keystone_url", r.KeystoneURL}, {"nova_url", r.NovaURL}} {
+		if u.field == "nova_url" && u.value == "" {
+			continue
+		}
+		parsed, err := url.Parse(u.value)
+		if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" ||
+			parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" || len(u.value) > 2000 {
+			return Invalid("%s: must be an http or https URL with a host, without user, query and fragment", u.field)
+		}
+	}
+	for _, t := range []struct{ field, value string }{
+		{"username", r.Username}, {"password", string(r.Password)}, {"tenant", r.Tenant},
+		{"user_domain_name", r.UserDomain}, {"project_domain_name", r.ProjectDomain},
+	} {
+		if err := text(t.field, t.value, 255); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Principal is who is asking.
+type Principal struct {
+	ID       string
+	Name     string
+	Provider string   // the identity provider that vouches: keyrock, accounts, ...
+	Roles    []string // as the provider names them, sorted
+	Manager  bool     // has the role InfrastructureManager
+	Regions  []string // the regions this caller owns, sorted
+}
+
+// Owns says whether p may act in region: as its owner or as a manager.
+func (p Principal) Owns(region string) bool {
+	return p.Manager || slices.Contains(p.Regions, region)
+}
+
+// RegionPatch is what a POST or a PUT says of an infrastructure; nil is what it
+// does not say.
+type RegionPatch struct {
+	Name          *string
+	KeystoneURL   *string
+	NovaURL       *string
+	Username      *string
+	Password      *Secret
+	Tenant        *string
+	UserDomain    *string
+	ProjectDomain *string
+	Trusted       *bool
+}
+
+// Apply is r with what p names. It validates nothing.
+func (p RegionPatch) Apply(r Region) Region {
+	set(&r.Name, p.Name)
+	set(&r.KeystoneURL, p.KeystoneURL)
+	set(&r.NovaURL, p.NovaURL)
+	set(&r.Username, p.Username)
+	set(&r.Password, p.Password)
+	set(&r.Tenant, p.Tenant)
+	set(&r.UserDomain, p.UserDomain)
+	set(&r.ProjectDomain, p.ProjectDomain)
+	set(&r.Trusted, p.Trusted)
+	return r
+}
