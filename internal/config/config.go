@@ -1,0 +1,80 @@
+// Package config reads the configuration: one struct, from a YAML file and the
+// environment, every error reported at once.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/identity"
+)
+
+// Config is the configuration; its fields mirror the YAML. What is secret in it
+// prints as stars.
+type Config struct {
+	Listen            string                    `koanf:"listen"`         // host:port of the API
+	MetricsListen     string                    `koanf:"metrics_listen"` // host:port of /metrics; "" for none
+	Database          Database                  `koanf:"database"`
+	KeystoneURL       string                    `koanf:"keystone_url"`       // the federation's own Keystone; "" for none
+	CredentialsKeyset string                    `koanf:"credentials_keyset"` // path of the tink keyset
+	Outgoing          Outgoing                  `koanf:"outgoing"`
+	Limits            Limits                    `koanf:"limits"`
+	Identity          []identity.ProviderConfig `koanf:"identity"`
+	Promotion         Promotion                 `koanf:"promotion"`
+	Engine            Engine                    `koanf:"engine"`
+	UCloud            UCloud                    `koanf:"ucloud"`
+}
+
+// Database is where everything is stored.
+type Database struct {
+	Driver string        `koanf:"driver"` // sqlite or mysql
+	DSN    flavor.Secret `koanf:"dsn"`    // a file's path, or user:password@tcp(host:3306)/name
+}
+
+// Outgoing is what may be called.
+type Outgoing struct {
+	AllowHTTP     bool           `koanf:"allow_http"`
+	AllowNetworks []netip.Prefix `koanf:"allow_networks"` // private networks that may be called all the same
+}
+
+// Limits are what one caller may do; 0 is no limit.
+type Limits struct {
+	RequestsPerSecond     int `koanf:"requests_per_second"`      // for each caller
+	FailedLoginsPerMinute int `koanf:"failed_logins_per_minute"` // for each address with basic credentials
+}
+
+// Promotion is what happens to promoted flavors by itself.
+type Promotion struct {
+	Install string `koanf:"install"` // manual
+	Repair  bool   `koanf:"repair"`  // false
+}
+
+// Engine bounds the work towards the regions.
+type Engine struct {
+	SweepInterval time.Duration `koanf:"sweep_interval"`
+	MaxInFlight   int           `koanf:"max_in_flight"`  // calls at once, over all regions
+	RegionTimeout time.Duration `koanf:"region_timeout"` // of one call to one region
+}
+
+// UCloud is the UCloud provider; this version has none, so all of it is empty.
+type UCloud struct {
+	ProviderID      string        `koanf:"provider_id"`
+	PublicKey       string        `koanf:"public_key"`
+	CoreURL         string        `koanf:"core_url"`
+	RefreshToken    flavor.Secret `koanf:"refresh_token"`
+	Push            string        `koanf:"push"`
+	DefaultCategory string        `koanf:"default_category"`
+}
+
+// Default is the configuration where nothing is configured.
+func Default() Config {
+	return Config{
+		Listen:            "127.0.0.1:8080",
+		Database:          Database{Driver: "sqlite", DSN: "flavorsync.db"},
+		CredentialsKeyset: "keyset.json",
+		Limits:            Limits{FailedLoginsPerMinute: 60},
+		Promotion:         Promotion{Install: "manual"},
+		Engine:            Engine{SweepInterval: 60 * time.Second, MaxInFlight: 32, RegionTimeout: 10 * time.Second},
+	}
+}

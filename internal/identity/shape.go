@@ -1,0 +1,67 @@
+package identity
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+)
+
+// maxToken is the longest token anyone is asked about, in bytes.
+const maxToken = 16 << 10
+
+// shape is what a token looks like, which decides who may see it.
+type shape int
+
+const (
+	opaque    shape = iota // tells nothing: whoever is configured may be asked
+	malformed              // nobody's: empty, too long, or with characters no token has
+	jwt                    // its issuer's alone (RFC 7519)
+	fernet                 // Keystone's alone
+)
+
+func shapeOf(token flavor.Secret) shape {
+	t := string(token)
+	if t == "" || len(t) > maxToken {
+		return malformed
+	}
+	dots := 0
+	for i := range len(t) {
+		switch b := t[i]; {
+		case b <= ' ' || b >= 0x7f: // RFC 6749, appendix A.12: visible ASCII only
+			return malformed
+		case b == '.':
+			dots++
+		}
+	}
+	switch {
+	case strings.HasPrefix(t, "gAAAA"):
+		return fernet
+	case dots == 2 && isJWT(t):
+		return jwt
+	}
+	return opaque
+}
+
+// isJWT says whether t is three base64url parts, the first a JSON object with
+// an alg. The signature may be empty: an unsecured JWT is its issuer's too.
+func isJWT(t string) bool {
+	header, rest, _ := strings.Cut(t, ".")
+	payload, signature, _ := strings.Cut(rest, ".")
+	decoded, err := decodePart(header)
+	if err != nil {
+		return false
+	}
+	for _, part := range []string{payload, signature} {
+		if _, err := decodePart(part); err != nil {
+			return false
+		}
+	}
+	var fields map[string]json.RawMessage
+	return json.Unmarshal(decoded, &fields) == nil && fields["alg"] != nil
+}
+
+func decodePart(part string) ([]byte, error) {
+	return base64.RawURLEncoding.DecodeString(strings.TrimRight(part, "="))
+}
