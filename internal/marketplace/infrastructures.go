@@ -1,0 +1,212 @@
+package marketplace
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/store"
+)
+
+// freshStatus is how old a status may be that GET of one infrastructure shows
+// without asking the region.
+const freshStatus = 5 * time.Second
+
+// Regions are the names of all registered regions, in order.
+func (m *Market) Regions(ctx context.Context) ([]string, error) {
+	rs, err := m.regions(ctx)
+	return names(rs), err
+}
+
+// Infrastructures are the regions p owns, with their settings and status.
+func (m *Market) Infrastructures(ctx context.Context, p flavor.Principal) ([]flavor.Region, error) {
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	mine := owned(p, regions)
+	var wg sync.WaitGroup
+	for i := range mine {
+		wg.Go(func() { m.refreshStatus(ctx, &mine[i], statusAge) })
+	}
+	wg.Wait()
+	return mine, nil
+}
+
+// Infrastructure is one of them, with a status a few seconds old at most.
+func (m *Market) Infrastructure(ctx context.Context, p flavor.Principal, name string) (flavor.Region, error) {
+	r, err := m.ownRegion(ctx, p, name)
+	if err != nil {
+		return r, err
+	}
+	m.refreshStatus(ctx, &r, freshStatus)
+	return r, nil
+}
+
+// refreshStatus asks a region how it is where its status is older than age.
+func (m *Market) refreshStatus(ctx context.Context, r *flavor.Region, age time.Duration) {
+	if m.now().Sub(r.Status.CheckedAt) < age {
+		return
+	}
+	st := m.clouds.Service(*r).Check(ctx)
+	if ctx.Err() != nil {
+		return // the caller went away: that says nothing of the region
+	}
+	m.rememberStatus(context.WithoutCancel(ctx), flavor.Region{Name: r.Name}, st)
+	r.Status = st
+}
+
+// ownRegion is the region called name, if p owns it.
+func (m *Market) ownRegion(ctx context.Context, p flavor.Principal, name string) (flavor.Region, error) {
+	r, err := m.region(ctx, name)
+	if err != nil {
+		return flavor.Region{}, err
+	}
+	if !p.Owns(name) {
+		return flavor.Region{}, notYours(p, name)
+	}
+	return r, nil
+}
+
+// CreateInfrastructure registers a region. Nothing is asked there yet: what
+// cannot be reached is told in its status.
+func (m *Market) CreateInfrastructure(ctx context.Context, p flavor.Principal, patch flavor.RegionPatch) (flavor.Region, error) {
+	for _, required := range []struct {
+		field  string
+		absent bool
+	}{
+		{"name", patch.Name == nil}, {"keystone_url", patch.KeystoneURL == nil}, {"username", patch.Username == nil},
+		{"password", patch.Password == nil}, {"tenant", patch.Tenant == nil},
+	} {
+		if required.absent {
+			return flavor.Region{}, flavor.Invalid("%s is missing: an infrastructure needs name, keystone_url, username, password and tenant", required.field)
+		}
+	}
+	r := patch.Apply(flavor.Region{UserDomain: "Default", ProjectDomain: "Default"})
+	r.Trusted = r.Trusted && p.Manager
+	r.NovaURLTrusted = r.NovaURL != "" && p.Manager
+	r.Status.State = flavor.RegionUnknown
+	if err := r.Validate(); err != nil {
+		return r, err
+	}
+	if !p.Owns(r.Name) {
+		return r, notYours(p, r.Name)
+	}
+	return r, m.store.Write(ctx, func(tx *store.Tx) error { return tx.InsertRegion(r) })
+}
+
+// ChangeInfrastructure changes a registered region. Where the service account
+// or its Keystone changes, its password must be said again: else one who may
+// only write here could send the stored password wherever he likes.
+func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, name string, patch flavor.RegionPatch) (flavor.Region, error) {
+	if _, err := m.ownRegion(ctx, p, name); err != nil {
+		return flavor.Region{}, err
+	}
+	var changed flavor.Region
+	err := m.store.Write(ctx, func(tx *store.Tx) error {
+		old, err := tx.Region(name)
+		if err != nil {
+			return err
+		}
+		changed = patch.Apply(old)
+		if err := changed.Validate(); err != nil {
+			return err
+		}
+		if changed.Name != name {
+			return flavor.Invalid("name: a region's name may not change; register the new one and delete %s", name)
+		}
+		if changed.Trusted != old.Trusted && !p.Manager {
+			return flavor.Forbidden("trusted: only a manager may say that %s is", name)
+		}
+		for _, f := range []struct {
+			field   string
+			changed bool
+		}{
+			{"keystone_url", changed.KeystoneURL != old.KeystoneURL}, {"username", changed.Username != old.Username},
+			{"tenant", changed.Tenant != old.Tenant}, {"user_domain_name", changed.UserDomain != old.UserDomain},
+			{"project_domain_name", changed.ProjectDomain != old.ProjectDomain},
+		} {
+			if f.changed && patch.Password == nil {
+				return flavor.Invalid("password is missing: changing %s needs it in the same body", f.field)
+			}
+		}
+		// A manager's word was about the address that stood there.
+		if changed.KeystoneURL != old.KeystoneURL && !p.Manager {
+			changed.Trusted = false
+		}
+		if changed.NovaURL != old.NovaURL {
+			changed.NovaURLTrusted = changed.NovaURL != "" && p.Manager
+		}
+		if err := tx.UpdateRegion(changed); err != nil {
+			return err
+		}
+		changed.Status = flavor.RegionStatus{State: flavor.RegionUnknown}
+		return tx.SetRegionStatus(name, changed.Status)
+	})
+	return changed, err
+}
+
+// DeleteInfrastructure forgets a region. While a flavor of the catalogue is
+// installed there that is a conflict; force, a manager's, forgets its nodes
+// without calling it.
+func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, name string, force bool) error {
+	r, err := m.ownRegion(ctx, p, name)
+	if err != nil {
+		return err
+	}
+	if force {
+		if err := managerOnly(p); err != nil {
+			return err
+		}
+	} else {
+		m.look(ctx, []flavor.Region{r}, true) // and remember what is there
+	}
+	var forgotten []flavor.Installation
+	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		installed, err := tx.InstallationsIn(name)
+		if err != nil {
+			return err
+		}
+		if len(installed) > 0 && !force {
+			return m.stillInstalled(tx, name, installed)
+		}
+		if changes, err := tx.Changes(); err != nil {
+			return err
+		} else if i := slices.IndexFunc(changes, func(c store.Change) bool { return c.Region == name }); i >= 0 && !force {
+			return flavor.Conflict("%s: a change of its flavor %q is not finished yet; try again when the region answers", name, changes[i].FlavorID)
+		}
+		forgotten = installed
+		return tx.DeleteRegion(name)
+	})
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return nil // somebody else deleted it meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	m.clouds.Forget(name)
+	for _, i := range forgotten {
+		if err := m.dropIfNowhere(ctx, i.FlavorID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stillInstalled is the conflict that names the flavors installed in region.
+func (m *Market) stillInstalled(tx *store.Tx, region string, installed []flavor.Installation) error {
+	var there []string
+	for _, i := range installed {
+		f, err := tx.Flavor(i.FlavorID)
+		if err != nil {
+			return err
+		}
+		there = append(there, f.Name)
+	}
+	slices.Sort(there)
+	return flavor.Conflict("%s has flavors of the catalogue: %s; DELETE /v1/flavors/{id}?node=%s removes one, ?force=true (a manager's) forgets them without calling the region",
+		region, strings.Join(there, ", "), region)
+}

@@ -1,0 +1,192 @@
+// Package marketplace is what the product does: list, create, publish, promote,
+// install and remove flavors, and register the regions they live in. The rules
+// are here, once; the HTTP API and the command line call them.
+package marketplace
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/openstack"
+	"github.com/flavorsync/flavorsync/internal/store"
+)
+
+// Config is what a Market works with. Store, Clouds and Log are required.
+type Config struct {
+	Store  *store.Store
+	Clouds *openstack.Clouds
+	Log    *slog.Logger
+	// RegionTimeout bounds what one region may cost one request.
+	RegionTimeout time.Duration
+	// Sole: no other process works on this database (SQLite), so a stored
+	// change that is not under way here is under way nowhere.
+	Sole bool
+	// Step is called with the name of each step of a careful change as it is
+	// done; the tests kill the process there.
+	Step func(name string)
+}
+
+// Market applies the rules of the marketplace. Its methods are safe for
+// concurrent use, and their errors are *flavor.Error where a client may read
+// them.
+type Market struct {
+	store    *store.Store
+	clouds   *openstack.Clouds
+	log      *slog.Logger
+	timeout  time.Duration
+	sole     bool
+	step     func(string)
+	now      func() time.Time
+	newID    func() string
+	instance string // of this process, as the owner of stored changes
+
+	background context.Context // of work that outlasts a request
+	stop       context.CancelFunc
+	working    sync.WaitGroup
+
+	locks  keyedLock // by region and flavor: one writer in this process
+	writes writeMarks
+	hung   hungRegions
+	active sync.Map // ids of the stored changes under way in this process
+}
+
+// New makes a Market. Close it.
+func New(cfg Config) *Market {
+	m := &Market{
+		store: cfg.Store, clouds: cfg.Clouds, log: cfg.Log,
+		timeout: cfg.RegionTimeout, sole: cfg.Sole, step: cfg.Step,
+		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
+	}
+	if m.step == nil {
+		m.step = func(string) {}
+	}
+	m.background, m.stop = context.WithCancel(context.Background())
+	return m
+}
+
+// Close ends the work that outlasts requests and waits for it.
+func (m *Market) Close() {
+	m.stop()
+	m.working.Wait()
+}
+
+// region reads a registered region.
+func (m *Market) region(ctx context.Context, name string) (r flavor.Region, err error) {
+	err = m.store.Read(ctx, func(tx *store.Tx) error {
+		r, err = tx.Region(name)
+		return err
+	})
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return r, flavor.NotFound("no region %q is registered: GET /v1/regions lists them", name)
+	}
+	return r, err
+}
+
+// regions reads all registered regions, by name.
+func (m *Market) regions(ctx context.Context) (rs []flavor.Region, err error) {
+	err = m.store.Read(ctx, func(tx *store.Tx) error {
+		rs, err = tx.Regions()
+		return err
+	})
+	return rs, err
+}
+
+// owned keeps the regions p may act in.
+func owned(p flavor.Principal, regions []flavor.Region) []flavor.Region {
+	var mine []flavor.Region
+	for _, r := range regions {
+		if p.Owns(r.Name) {
+			mine = append(mine, r)
+		}
+	}
+	return mine
+}
+
+func names(regions []flavor.Region) []string {
+	ns := make([]string, len(regions))
+	for i, r := range regions {
+		ns[i] = r.Name
+	}
+	return ns
+}
+
+// nodeError turns any failure at a node into one that a client may read; what
+// is not a *flavor.Error is logged here and told as internal.
+func (m *Market) nodeError(ctx context.Context, node string, err error) flavor.NodeError {
+	if e, ok := errors.AsType[*flavor.Error](err); ok {
+		return flavor.NodeError{Node: node, Err: e}
+	}
+	m.log.ErrorContext(ctx, "a node failed", "region", node, "error", err.Error())
+	return flavor.NodeError{Node: node, Err: flavor.Errorf(flavor.CodeInternal, "an internal error; the log has its cause: %w", err)}
+}
+
+// several makes one error of the failures of several nodes: the code is the
+// first that applies of conflict, forbidden, unreachable. nil where none failed.
+func several(what string, nodes []flavor.NodeError) error {
+	if len(nodes) == 0 {
+		return nil
+	}
+	rank := func(c flavor.Code) int {
+		for i, code := range []flavor.Code{flavor.CodeConflict, flavor.CodeForbidden, flavor.CodeUnreachable} {
+			if c == code {
+				return i
+			}
+		}
+		return 3 // our own fault, or Nova's refusal of the values
+	}
+	worst := nodes[0].Err
+	for _, n := range nodes[1:] {
+		if rank(n.Err.Code) < rank(worst.Code) {
+			worst = n.Err
+		}
+	}
+	e := flavor.Errorf(worst.Code, "%s: %s", what, worst.Message)
+	e.Cause, e.Nodes = worst.Cause, nodes
+	return e
+}
+
+// keyedLock is a mutex for each key in use.
+type keyedLock struct {
+	mu   sync.Mutex
+	held map[string]*heldLock
+}
+
+type heldLock struct {
+	turn    chan struct{}
+	waiters int
+}
+
+// lock waits for key, or for the end of ctx; call the func to release it.
+func (l *keyedLock) lock(ctx context.Context, key string) (func(), error) {
+	l.mu.Lock()
+	if l.held == nil {
+		l.held = map[string]*heldLock{}
+	}
+	h := l.held[key]
+	if h == nil {
+		h = &heldLock{turn: make(chan struct{}, 1)}
+		l.held[key] = h
+	}
+	h.waiters++
+	l.mu.Unlock()
+	leave := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if h.waiters--; h.waiters == 0 {
+			delete(l.held, key)
+		}
+	}
+	select {
+	case h.turn <- struct{}{}:
+		return func() { <-h.turn; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,224 @@
+package marketplace
+
+import (
+	"context"
+	"slices"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/openstack"
+	"github.com/flavorsync/flavorsync/internal/store"
+)
+
+// The Private group: what Nova of one region says now to the caller's own
+// Keystone token. Nova decides who may; p is known for the log only.
+
+// delegated opens a region with the caller's Keystone token.
+func (m *Market) delegated(ctx context.Context, region string, token flavor.Secret) (flavor.Region, *openstack.Compute, error) {
+	r, err := m.region(ctx, region)
+	if err != nil {
+		return r, nil, err
+	}
+	compute, err := m.clouds.Delegated(ctx, r, token)
+	return r, compute, err
+}
+
+// RegionFlavors lists all flavors of the region, in order.
+func (m *Market) RegionFlavors(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret) ([]flavor.Flavor, error) {
+	_, compute, err := m.delegated(ctx, region, token)
+	if err != nil {
+		return nil, err
+	}
+	all, err := compute.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]flavor.Flavor, len(all))
+	for i, nf := range all {
+		list[i] = view(cat, region, nf)
+	}
+	slices.SortFunc(list, flavor.Compare)
+	return list, nil
+}
+
+// RegionFlavor is one flavor of the region, by Nova's own id.
+func (m *Market) RegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, id string) (flavor.Flavor, error) {
+	_, compute, err := m.delegated(ctx, region, token)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	nf, err := compute.Get(ctx, id)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	return m.viewed(ctx, region, nf)
+}
+
+func (m *Market) viewed(ctx context.Context, region string, nf flavor.NovaFlavor) (flavor.Flavor, error) {
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	return view(cat, region, nf), nil
+}
+
+// CreateRegionFlavor creates a flavor in the region's Nova.
+func (m *Market) CreateRegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, patch flavor.Patch) (flavor.Flavor, error) {
+	_, compute, err := m.delegated(ctx, region, token)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	spec, err := patch.Spec()
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	var id string
+	err = m.store.Read(ctx, func(tx *store.Tx) error {
+		id, err = m.freeID(tx, patch.ID)
+		return err
+	})
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	nf, err := m.createNew(ctx, compute, region, id, spec)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	return m.viewed(ctx, region, nf)
+}
+
+// ChangeRegionFlavor changes any of a flavor's fields. Description and extra
+// specs change in place; anything else is the careful change of change.go.
+func (m *Market) ChangeRegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, id string, patch flavor.Patch) (flavor.Flavor, error) {
+	r, compute, err := m.delegated(ctx, region, token)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	nf, err := compute.Get(ctx, id)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	shown, err := m.viewed(ctx, region, nf)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	if err := unchangeableInRegion(shown, patch); err != nil {
+		return flavor.Flavor{}, err
+	}
+	spec := patch.Apply(nf.Spec)
+	if err := spec.Validate(); err != nil {
+		return flavor.Flavor{}, err
+	}
+	switch {
+	case spec.Equal(nf.Spec):
+		return shown, nil
+	case samePlace(nf.Spec, spec):
+		done, err := m.writing(ctx, region, nf.Name)
+		if err != nil {
+			return flavor.Flavor{}, err
+		}
+		defer done()
+		if err := m.inPlace(ctx, compute, nf, spec); err != nil {
+			return flavor.Flavor{}, err
+		}
+	case shown.Public:
+		return flavor.Flavor{}, flavor.Conflict("%q in %s is a node of a public flavor: its name and sizes may not change; create another flavor instead", nf.Name, region)
+	default:
+		if err := m.replace(ctx, r, compute, nf, spec); err != nil {
+			return flavor.Flavor{}, err
+		}
+	}
+	if nf, err = compute.Get(context.WithoutCancel(ctx), id); err != nil {
+		return flavor.Flavor{}, err
+	}
+	return m.viewed(ctx, region, nf)
+}
+
+// unchangeableInRegion refuses a change of what a private flavor's PUT does not
+// change; the same value again is fine.
+func unchangeableInRegion(f flavor.Flavor, patch flavor.Patch) error {
+	changes := func(said *bool, is bool) bool { return said != nil && *said != is }
+	switch {
+	case patch.ID != nil && *patch.ID != f.ID:
+		return flavor.Invalid("id: an id may not change")
+	case changes(patch.Public, f.Public):
+		return flavor.Invalid("public: may not change here; PUT /v1/flavors/{id} publishes")
+	case changes(patch.Promoted, f.Promoted):
+		return flavor.Invalid("promoted: may not change here; PUT /v1/flavors/{id} promotes")
+	case changes(patch.Retired, f.Retired):
+		return flavor.Invalid("retired: may not change here; PUT /v1/promotedflavors/{id} retires")
+	case patch.Nodes != nil && !sameNodes(*patch.Nodes, f.Nodes):
+		return flavor.Invalid("nodes: may not change here; PUT /v1/flavors/{id} installs")
+	}
+	return nil
+}
+
+// inPlace changes the description and the extra specs of nf to spec's: both or,
+// as far as Nova lets us, none.
+func (m *Market) inPlace(ctx context.Context, compute *openstack.Compute, nf flavor.NovaFlavor, spec flavor.Spec) error {
+	described := nf.Description != spec.Description
+	if described {
+		if err := compute.Describe(ctx, nf.ID, spec.Description); err != nil {
+			return err
+		}
+	}
+	without := nf.Spec
+	without.Description = spec.Description
+	if without.Equal(spec) {
+		return nil
+	}
+	err := compute.SetExtraSpecs(ctx, nf.ID, spec.ExtraSpecs)
+	if err == nil {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	if undo := compute.SetExtraSpecs(ctx, nf.ID, nf.ExtraSpecs); undo != nil {
+		m.log.ErrorContext(ctx, "extra specs are half changed", "id", nf.ID, "error", undo.Error())
+	}
+	if described {
+		if undo := compute.Describe(ctx, nf.ID, nf.Description); undo != nil {
+			m.log.ErrorContext(ctx, "a description stays changed", "id", nf.ID, "error", undo.Error())
+		}
+	}
+	return err
+}
+
+// DeleteRegionFlavor deletes a flavor from the region. A node of a public
+// flavor goes as with DELETE /v1/flavors/{id}.
+func (m *Market) DeleteRegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, id string) error {
+	_, compute, err := m.delegated(ctx, region, token)
+	if err != nil {
+		return err
+	}
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
+	nf, err := compute.Get(ctx, id)
+	switch {
+	case flavor.CodeOf(err) == flavor.CodeNotFound:
+		// A node that is gone from Nova already still has a row to go.
+		for _, i := range cat.In(region) {
+			if f, ok := cat.ByID(i.FlavorID); ok && i.NodeID == id {
+				if err := m.removeNode(ctx, compute, f, region, id); err != nil {
+					return err
+				}
+				return m.dropIfNowhere(ctx, f.ID)
+			}
+		}
+		return err
+	case err != nil:
+		return err
+	}
+	f, public := cat.ByName(nf.Name)
+	if !public || !f.Equal(nf.Spec) {
+		return m.deleteUnlisted(ctx, compute, region, nf.Name, id)
+	}
+	if err := m.removeNode(ctx, compute, f, region, id); err != nil {
+		return err
+	}
+	return m.dropIfNowhere(ctx, f.ID)
+}

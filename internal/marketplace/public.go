@@ -1,0 +1,505 @@
+package marketplace
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/store"
+)
+
+// Filter narrows Flavors; a nil field does not.
+type Filter struct {
+	Public   *bool
+	Promoted *bool
+	// Fresh waits for a region that hung the last time, too.
+	Fresh bool
+}
+
+// Listing is what Flavors found.
+type Listing struct {
+	Flavors     []flavor.Flavor // in order
+	Unreachable []string        // regions that could not be asked, sorted
+}
+
+// Flavors lists the public flavors and the private ones of the regions p owns.
+// Every region is asked, side by side; what is known of those that do not
+// answer is shown. CodeUnreachable only where that is nothing at all.
+func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter) (Listing, error) {
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return Listing{}, err
+	}
+	looks := m.look(ctx, regions, filter.Fresh && (p.Manager || len(p.Regions) > 0))
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return Listing{}, err
+	}
+	list := Listing{Flavors: []flavor.Flavor{}}
+	for _, f := range cat.Flavors {
+		f.Nodes = nodesOf(f, looks)
+		list.Flavors = append(list.Flavors, f)
+	}
+	for _, r := range regions {
+		l := looks[r.Name]
+		if l.err != nil {
+			list.Unreachable = append(list.Unreachable, r.Name)
+		} else if p.Owns(r.Name) {
+			for _, nf := range l.flavors {
+				if f := view(cat, r.Name, nf); !f.Public {
+					list.Flavors = append(list.Flavors, f)
+				}
+			}
+		}
+	}
+	if len(list.Flavors) == 0 && len(regions) > 0 && len(list.Unreachable) == len(regions) {
+		return list, flavor.Errorf(flavor.CodeUnreachable, "no region answers, and the catalogue is empty: GET /v1/infrastructures tells why")
+	}
+	list.Flavors = slices.DeleteFunc(list.Flavors, func(f flavor.Flavor) bool {
+		return filter.Public != nil && f.Public != *filter.Public || filter.Promoted != nil && f.Promoted != *filter.Promoted
+	})
+	slices.SortFunc(list.Flavors, flavor.Compare)
+	return list, nil
+}
+
+// view is a region's flavor as the Private group shows it: Nova's own id and
+// that region alone; public and promoted follow the catalogue.
+func view(cat *store.Catalogue, region string, nf flavor.NovaFlavor) flavor.Flavor {
+	f := flavor.Flavor{ID: nf.ID, Spec: nf.Spec, Nodes: []string{region}}
+	if public, ok := cat.ByName(nf.Name); ok && public.Equal(nf.Spec) {
+		f.Public, f.Promoted, f.Retired = true, public.Promoted, public.Retired
+	}
+	return f
+}
+
+// found is what an id on /v1/flavors/{id} means to a caller: a flavor of the
+// catalogue, or a private one of one region.
+type found struct {
+	flavor.Flavor        // with the nodes known
+	region        string // "" for one of the catalogue
+}
+
+// find tells what id means to p: the public flavor first (by its catalogue id,
+// or by a node's own id where p owns that node), then p's own private one. node
+// names the region meant where several would do.
+func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string) (found, error) {
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return found{}, err
+	}
+	if node != "" && !slices.Contains(names(regions), node) {
+		return found{}, flavor.NotFound("no region %q is registered: GET /v1/regions lists them", node)
+	}
+	if f, ok := cat.ByID(id); ok {
+		return found{Flavor: f}, nil
+	}
+	mine := slices.DeleteFunc(owned(p, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
+	looks := m.look(ctx, mine, false)
+	// The looks may have changed what is known of the nodes.
+	if cat, err = m.store.Catalogue(ctx); err != nil {
+		return found{}, err
+	}
+	matches := map[string]found{} // by catalogue id, or by region for a private one
+	where := map[string][]string{}
+	var down []string
+	for _, r := range mine {
+		l := looks[r.Name]
+		match := func(key string, f found) {
+			matches[key] = f
+			where[key] = append(where[key], r.Name)
+		}
+		nf, there := l.byID(id)
+		switch {
+		case l.err != nil:
+			down = append(down, r.Name)
+			for _, i := range cat.In(r.Name) {
+				if f, ok := cat.ByID(i.FlavorID); ok && i.NodeID == id {
+					match(f.ID, found{Flavor: f})
+				}
+			}
+		case there:
+			f := view(cat, r.Name, nf)
+			if !f.Public {
+				match("private in "+r.Name, found{Flavor: f, region: r.Name})
+			} else if public, ok := cat.ByName(nf.Name); ok {
+				match(public.ID, found{Flavor: public})
+			}
+		}
+	}
+	switch {
+	case len(matches) == 1:
+		for _, f := range matches {
+			return f, nil
+		}
+	case len(matches) > 1:
+		all := slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(where))...)))
+		return found{}, flavor.Conflict("%q is another flavor in each of %s: say which with ?node=REGION", id, strings.Join(all, ", "))
+	case len(down) > 0:
+		return found{}, flavor.Errorf(flavor.CodeUnreachable, "no flavor %q is known, and %s cannot be asked: %w", id, strings.Join(down, ", "), looks[down[0]].err)
+	}
+	return found{}, flavor.NotFound("there is no flavor %q that you may see: GET /v1/flavors lists them", id)
+}
+
+// Flavor is the one that id means to p; see find.
+func (m *Market) Flavor(ctx context.Context, p flavor.Principal, id, node string) (flavor.Flavor, error) {
+	f, err := m.find(ctx, p, id, node)
+	if err != nil || f.region != "" {
+		return f.Flavor, err
+	}
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return f.Flavor, err
+	}
+	f.Nodes = nodesOf(f.Flavor, m.look(ctx, regions, false))
+	return f.Flavor, nil
+}
+
+// CreateFlavor creates a flavor in a region that p owns, with the region's
+// service account: the one node named, or the only one p owns. public publishes
+// it at once.
+func (m *Market) CreateFlavor(ctx context.Context, p flavor.Principal, patch flavor.Patch) (flavor.Flavor, error) {
+	spec, err := patch.Spec()
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	r, err := m.regionForNew(ctx, p, patch.Nodes)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	publish := patch.Public != nil && *patch.Public
+	var id string
+	err = m.store.Read(ctx, func(tx *store.Tx) error {
+		if id, err = m.freeID(tx, patch.ID); err != nil || !publish {
+			return err
+		}
+		same, err := tx.FlavorByName(spec.Name)
+		switch {
+		case err == nil && same.Equal(spec):
+			id = same.ID // it becomes a node of that one
+			return nil
+		case err == nil:
+			return nameFree(tx, spec, "")
+		case flavor.CodeOf(err) == flavor.CodeNotFound:
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	compute := m.clouds.Service(r)
+	nf, err := m.createNew(ctx, compute, r.Name, id, spec)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	if !publish {
+		cat, err := m.store.Catalogue(ctx)
+		if err != nil {
+			return flavor.Flavor{}, err
+		}
+		return view(cat, r.Name, nf), nil
+	}
+	f, err := m.publish(ctx, nf, r.Name, false, true)
+	if err != nil {
+		if undo := compute.Delete(context.WithoutCancel(ctx), nf.ID); undo != nil {
+			m.log.ErrorContext(ctx, "a flavor that could not be published is left behind, private", "region", r.Name, "id", nf.ID, "error", undo.Error())
+		}
+	}
+	return f, err
+}
+
+// regionForNew is the region a POST /v1/flavors means.
+func (m *Market) regionForNew(ctx context.Context, p flavor.Principal, nodes *[]string) (flavor.Region, error) {
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return flavor.Region{}, err
+	}
+	var named []string
+	if nodes != nil {
+		named = slices.Compact(slices.Sorted(slices.Values(*nodes)))
+	}
+	mine := owned(p, regions)
+	switch {
+	case len(named) > 1:
+		return flavor.Region{}, flavor.Invalid("nodes: name one region of yours, not %d; install the flavor in others with PUT /v1/flavors/{id}", len(named))
+	case len(named) == 1:
+		i := slices.Index(names(regions), named[0])
+		if i < 0 {
+			return flavor.Region{}, unknownNode(named[0])
+		}
+		if !p.Owns(named[0]) {
+			return flavor.Region{}, notYours(p, named[0])
+		}
+		return regions[i], nil
+	case len(mine) == 1:
+		return mine[0], nil
+	case len(mine) == 0 && !p.Manager:
+		return flavor.Region{}, flavor.Forbidden("%s owns no registered region to create a flavor in", p.Name)
+	}
+	return flavor.Region{}, flavor.Invalid("nodes: name the region to create the flavor in, one of %s", strings.Join(names(mine), ", "))
+}
+
+func unknownNode(name string) *flavor.Error {
+	return flavor.Conflict("no region %q is registered: GET /v1/regions lists them", name)
+}
+
+func notYours(p flavor.Principal, region string) *flavor.Error {
+	return flavor.Forbidden("%s does not own the region %s", p.Name, region)
+}
+
+// publish puts a region's flavor into the catalogue, or finds that it is there
+// already; and promotes it. created says that we created it in Nova just now.
+func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region string, promoted, created bool) (f flavor.Flavor, err error) {
+	err = m.store.Write(ctx, func(tx *store.Tx) error {
+		if f, err = m.publishIn(tx, nf, promoted); err != nil {
+			return err
+		}
+		if err := tx.PutInstallation(flavor.Installation{FlavorID: f.ID, Region: region, NodeID: nf.ID, Created: created}); err != nil {
+			return err
+		}
+		f, err = tx.Flavor(f.ID)
+		return err
+	})
+	return f, err
+}
+
+func (m *Market) publishIn(tx *store.Tx, nf flavor.NovaFlavor, promoted bool) (flavor.Flavor, error) {
+	same, err := tx.FlavorByName(nf.Name)
+	switch {
+	case err == nil && same.Equal(nf.Spec):
+		if promoted && !same.Promoted {
+			same.Promoted = true
+			return same, tx.UpdateFlavor(same)
+		}
+		return same, nil
+	case err == nil:
+		return same, nameFree(tx, nf.Spec, "")
+	case flavor.CodeOf(err) != flavor.CodeNotFound:
+		return same, err
+	}
+	f := flavor.Flavor{ID: nf.ID, Spec: nf.Spec, Public: true, Promoted: promoted}
+	if !flavor.IsUUID(nf.ID) {
+		f.ID = m.newID()
+	} else if taken, err := tx.Flavor(nf.ID); err == nil {
+		return f, flavor.Conflict("the catalogue has another flavor with the id %s, named %q: %s; publish this one under an id of its own",
+			nf.ID, taken.Name, differing(nf.Spec, taken.Spec))
+	} else if flavor.CodeOf(err) != flavor.CodeNotFound {
+		return f, err
+	}
+	return f, tx.InsertFlavor(f)
+}
+
+// ChangeFlavor publishes, promotes and installs. Everything is checked first,
+// in the contract's order, and nothing is done unless all passes.
+func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch) (flavor.Flavor, error) {
+	yes := func(b *bool) bool { return b != nil && *b }
+	no := func(b *bool) bool { return b != nil && !*b }
+	if yes(patch.Promoted) && no(patch.Public) {
+		return flavor.Flavor{}, flavor.Invalid("public: a promoted flavor is public; leave public out or make it true")
+	}
+	f, err := m.find(ctx, p, id, node)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	if err := unchangeable(f, patch); err != nil {
+		return flavor.Flavor{}, err
+	}
+	promote := yes(patch.Promoted) && !f.Promoted
+	if promote && !p.Manager {
+		return flavor.Flavor{}, flavor.Errorf(flavor.CodePromote, "%s may not promote: only a manager may", p.Name)
+	}
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	targets, err := m.targets(ctx, p, f, regions, patch.Nodes)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	switch {
+	case no(patch.Promoted) && f.Promoted:
+		return flavor.Flavor{}, flavor.Conflict("promoted: %q is promoted, which is not taken back here; a manager may retire it or delete it under /v1/promotedflavors", f.Name)
+	case no(patch.Public) && f.Public:
+		return flavor.Flavor{}, flavor.Conflict("public: %q is published, which is not taken back; DELETE /v1/flavors/%s removes it from your region", f.Name, f.ID)
+	}
+	publish := promote || yes(patch.Public) && f.region != ""
+	if publish {
+		if err := m.mayPublish(ctx, f); err != nil {
+			return flavor.Flavor{}, err
+		}
+	}
+	var inTheWay []flavor.NodeError
+	for _, l := range targets {
+		if l.err != nil {
+			continue
+		}
+		conflict := l.conflict(f.Flavor)
+		if _, there := l.node(f.Flavor); !there && conflict == nil && f.Retired {
+			conflict = flavor.Conflict("%q is retired: it takes no new installs", f.Name)
+		}
+		if conflict != nil {
+			inTheWay = append(inTheWay, flavor.NodeError{Node: l.region.Name, Err: conflict})
+		}
+	}
+	if err := several("nothing was done", inTheWay); err != nil {
+		return flavor.Flavor{}, err
+	}
+	if publish {
+		if err := m.publishFound(ctx, &f, promote); err != nil {
+			return flavor.Flavor{}, err
+		}
+	}
+	return m.installFound(ctx, f, targets)
+}
+
+// unchangeable refuses a change of what PUT /v1/flavors/{id} does not change;
+// the same value again is fine.
+func unchangeable(f found, patch flavor.Patch) error {
+	if patch.ID != nil && *patch.ID != f.ID {
+		return flavor.Invalid("id: an id may not change")
+	}
+	if patch.Retired != nil && *patch.Retired != f.Retired {
+		return flavor.Invalid("retired: a manager retires a promoted flavor with PUT /v1/promotedflavors/{id}")
+	}
+	if ds := f.Differences(patch.Apply(f.Spec)); len(ds) > 0 {
+		return flavor.Invalid("%s: may not change here; PUT /v1/regions/{region}/flavors/{id} changes a private flavor, PUT /v1/promotedflavors/{id} a promoted one", ds[0].Field)
+	}
+	return nil
+}
+
+// targets looks at the regions that a PUT names as nodes. One that has the
+// flavor already asks for no right and is left out, unless p owns it.
+func (m *Market) targets(ctx context.Context, p flavor.Principal, f found, regions []flavor.Region, nodes *[]string) ([]*look, error) {
+	if nodes == nil {
+		return nil, nil
+	}
+	wanted := slices.Compact(slices.Sorted(slices.Values(*nodes)))
+	var unknown []flavor.NodeError
+	for _, n := range wanted {
+		if !slices.Contains(names(regions), n) {
+			unknown = append(unknown, flavor.NodeError{Node: n, Err: unknownNode(n)})
+		}
+	}
+	if err := several("nothing was done", unknown); err != nil {
+		return nil, err
+	}
+	asked := slices.DeleteFunc(slices.Clone(regions), func(r flavor.Region) bool { return !slices.Contains(wanted, r.Name) })
+	looks := m.look(ctx, asked, true)
+	has := nodesOf(f.Flavor, looks)
+	var targets []*look
+	var foreign []flavor.NodeError
+	for _, n := range wanted {
+		switch {
+		case p.Owns(n):
+			targets = append(targets, looks[n])
+		case !slices.Contains(has, n):
+			foreign = append(foreign, flavor.NodeError{Node: n, Err: notYours(p, n)})
+		}
+	}
+	return targets, several("nothing was done", foreign)
+}
+
+// mayPublish refuses to publish or promote what would not fit the catalogue.
+func (m *Market) mayPublish(ctx context.Context, f found) error {
+	if f.region == "" {
+		return nil
+	}
+	if err := f.Validate(); err != nil {
+		return flavor.Conflict("%q cannot be published: %s", f.Name, err.Error())
+	}
+	return m.store.Read(ctx, func(tx *store.Tx) error {
+		if same, err := tx.FlavorByName(f.Name); err == nil && same.Equal(f.Spec) {
+			return nil
+		}
+		if err := nameFree(tx, f.Spec, ""); err != nil || !flavor.IsUUID(f.ID) {
+			return err
+		}
+		if taken, err := tx.Flavor(f.ID); err == nil {
+			return flavor.Conflict("the catalogue has another flavor with the id %s, named %q: %s", f.ID, taken.Name, differing(f.Spec, taken.Spec))
+		} else if flavor.CodeOf(err) != flavor.CodeNotFound {
+			return err
+		}
+		return nil
+	})
+}
+
+// publishFound publishes a private flavor, promotes one of the catalogue, or both.
+func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error {
+	if f.region != "" {
+		published, err := m.publish(ctx, flavor.NovaFlavor{ID: f.ID, Spec: f.Spec}, f.region, promote, false)
+		if err == nil {
+			*f = found{Flavor: published}
+		}
+		return err
+	}
+	return m.store.Write(ctx, func(tx *store.Tx) error {
+		now, err := tx.Flavor(f.ID)
+		if flavor.CodeOf(err) == flavor.CodeNotFound {
+			return flavor.NotFound("there is no flavor %q any more", f.ID)
+		}
+		if err != nil {
+			return err
+		}
+		now.Promoted = true
+		if err := tx.UpdateFlavor(now); err != nil {
+			return err
+		}
+		f.Flavor = now
+		return nil
+	})
+}
+
+// installFound installs f in the targets and is f as it is afterwards.
+func (m *Market) installFound(ctx context.Context, f found, targets []*look) (flavor.Flavor, error) {
+	if f.region != "" {
+		return m.copyPrivate(ctx, f, targets)
+	}
+	if err := several("not installed everywhere", m.installAll(ctx, f.Flavor, targets)); err != nil {
+		return flavor.Flavor{}, err
+	}
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return flavor.Flavor{}, err
+	}
+	if now, ok := cat.ByID(f.ID); ok {
+		return now, nil
+	}
+	return f.Flavor, nil
+}
+
+// copyPrivate makes p's private flavor in other regions of p's too, under the
+// same id; it stays private.
+func (m *Market) copyPrivate(ctx context.Context, f found, targets []*look) (flavor.Flavor, error) {
+	failed := m.each(ctx, targets, func(l *look) error {
+		if l.err != nil {
+			return l.err
+		}
+		if _, there := l.node(f.Flavor); there {
+			return nil
+		}
+		done, err := m.writing(ctx, l.region.Name, f.Name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		_, err = m.clouds.Service(l.region).Create(ctx, flavor.NovaFlavor{ID: f.ID, Spec: f.Spec, IsPublic: true})
+		if flavor.CodeOf(err) == flavor.CodeConflict {
+			_, err = m.afterConflict(ctx, f.Flavor, l.region, err)
+		}
+		return err
+	})
+	if err := several("not installed everywhere", failed); err != nil {
+		return flavor.Flavor{}, err
+	}
+	for _, l := range targets {
+		f.Nodes = append(f.Nodes, l.region.Name)
+	}
+	f.Nodes = slices.Compact(slices.Sorted(slices.Values(f.Nodes)))
+	return f.Flavor, nil
+}

@@ -1,0 +1,182 @@
+package marketplace
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/openstack"
+	"github.com/flavorsync/flavorsync/internal/store"
+)
+
+// DeleteFlavor removes a flavor from the one region of p's that has it, or from
+// node. A public one leaves the catalogue with its last node, unless promoted.
+func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node string) error {
+	f, err := m.find(ctx, p, id, node)
+	if err != nil {
+		return err
+	}
+	if f.region != "" {
+		return m.deletePrivate(ctx, f)
+	}
+	if node != "" && !p.Owns(node) {
+		return notYours(p, node)
+	}
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return err
+	}
+	mine := slices.DeleteFunc(owned(p, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
+	looks := m.look(ctx, mine, true)
+	has := slices.DeleteFunc(m.nodesKnown(ctx, f.Flavor, looks), func(n string) bool { return looks[n] == nil })
+	switch {
+	case len(has) > 1:
+		return flavor.Invalid("node: %q is in %s: say which with ?node=REGION", f.Name, strings.Join(has, ", "))
+	case len(has) == 1:
+		return m.removeFrom(ctx, f.Flavor, looks[has[0]])
+	case p.Manager && !f.Promoted && node == "":
+		// No region has it: what is left is a line in the catalogue.
+		return m.dropIfNowhere(ctx, f.ID)
+	case p.Manager:
+		return flavor.Conflict("no region%s has %q: DELETE /v1/promotedflavors/%s takes a promoted flavor out of the catalogue", in(node), f.Name, f.ID)
+	}
+	return flavor.Forbidden("%s owns no region that has %q", p.Name, f.Name)
+}
+
+func in(node string) string {
+	if node == "" {
+		return ""
+	}
+	return " " + node
+}
+
+// nodesKnown are f's nodes by the looks and, beside them, by what is written
+// down: a node that vanished a moment ago is still one that may be removed.
+func (m *Market) nodesKnown(ctx context.Context, f flavor.Flavor, looks map[string]*look) []string {
+	nodes := append(nodesOf(f, looks), f.Nodes...)
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// removeFrom removes f from a region as its service account, then from the
+// catalogue where that was its last node.
+func (m *Market) removeFrom(ctx context.Context, f flavor.Flavor, l *look) error {
+	if l.err != nil {
+		return l.err
+	}
+	nodeID, err := m.nodeID(ctx, f, l)
+	if err != nil {
+		return err
+	}
+	if err := m.removeNode(ctx, m.clouds.Service(l.region), f, l.region.Name, nodeID); err != nil {
+		return err
+	}
+	return m.dropIfNowhere(ctx, f.ID)
+}
+
+// nodeID is the id of f's node in l's region: as Nova says, else as written down.
+func (m *Market) nodeID(ctx context.Context, f flavor.Flavor, l *look) (string, error) {
+	if nf, there := l.node(f); there {
+		return nf.ID, nil
+	}
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, i := range cat.Installed(f.ID) {
+		if i.Region == l.region.Name {
+			return i.NodeID, nil
+		}
+	}
+	return f.ID, nil
+}
+
+func (m *Market) deletePrivate(ctx context.Context, f found) error {
+	r, err := m.region(ctx, f.region)
+	if err != nil {
+		return err
+	}
+	return m.deleteUnlisted(ctx, m.clouds.Service(r), f.region, f.Name, f.ID)
+}
+
+// deleteUnlisted deletes a flavor that is in no catalogue; already gone is fine.
+func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute, region, name, id string) error {
+	done, err := m.writing(ctx, region, name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := compute.Delete(ctx, id); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
+		return err
+	}
+	return nil
+}
+
+// DeletePromoted takes a promoted flavor out of the catalogue. While a node has
+// it that is not allowed, unless uninstall removes it from its nodes first.
+func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id string, uninstall bool) error {
+	if err := managerOnly(p); err != nil {
+		return err
+	}
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
+	f, ok := cat.ByID(id)
+	if !ok {
+		return notPromoted(id)
+	}
+	if !f.Promoted {
+		return flavor.Errorf(flavor.CodeNotAllowed, "%q is not promoted: DELETE /v1/flavors/%s removes it from a region", f.Name, id)
+	}
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return err
+	}
+	looks := m.look(ctx, regions, true)
+	nodes := nodesOf(f, looks)
+	if len(nodes) > 0 && !uninstall {
+		return flavor.Errorf(flavor.CodeNotAllowed, "%q is installed in %s: ?uninstall=true removes it from there first", f.Name, strings.Join(nodes, ", "))
+	}
+	if uninstall {
+		err := m.uninstall(ctx, f, looks)
+		if err != nil {
+			return err
+		}
+	}
+	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		now, err := tx.Flavor(id)
+		if flavor.CodeOf(err) == flavor.CodeNotFound {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// Nodes that were known before have just been asked, and are none.
+		if added := without(now.Nodes, f.Nodes); len(added) > 0 {
+			return flavor.Errorf(flavor.CodeNotAllowed, "%q was installed in %s meanwhile", now.Name, strings.Join(added, ", "))
+		}
+		return tx.DeleteFlavor(id)
+	})
+}
+
+// uninstall removes f from all its nodes side by side.
+func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[string]*look) error {
+	var targets []*look
+	for _, n := range m.nodesKnown(ctx, f, looks) {
+		if l := looks[n]; l != nil {
+			targets = append(targets, l)
+		}
+	}
+	return several("not removed everywhere; the flavor stays in the catalogue", m.each(ctx, targets, func(l *look) error {
+		if l.err != nil {
+			return l.err
+		}
+		nodeID, err := m.nodeID(ctx, f, l)
+		if err != nil {
+			return err
+		}
+		return m.removeNode(ctx, m.clouds.Service(l.region), f, l.region.Name, nodeID)
+	}))
+}
