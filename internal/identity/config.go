@@ -91,9 +91,9 @@ func (c ProviderConfig) WithDefaults() ProviderConfig {
 	return c
 }
 
-// Validate tells everything that is wrong with c, defaults filled in: each
-// error begins with the setting's path inside c and says what to do; several
-// are joined. No error holds a password hash.
+// Validate tells everything that is wrong with c, defaults filled in, as an
+// errors.Join of errors that each begin with the setting's path inside c and a
+// colon, and say what to do. No error holds a password hash.
 func (c ProviderConfig) Validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -138,7 +138,7 @@ func (c ProviderConfig) validateKeyRock(wrong func(string, ...any)) {
 			wrong("organizations: an organisation id must not be empty")
 		}
 		if region := c.Organizations[id]; !flavor.ValidRegionName(region) {
-			wrong("organizations.%s: %q is no region's name, which has 1 to 64 letters, digits and . _ -", id, region)
+			wrong("organizations[%s]: %q is no region's name, which has 1 to 64 letters, digits and . _ -", id, region)
 		}
 	}
 	if re, err := wholePattern(c.OrganizationPattern); err != nil {

@@ -1,0 +1,123 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/flavorsync/flavorsync/internal/identity"
+)
+
+// check tells what is of the right type and yet no good.
+func (l *loader) check(c *Config) {
+	l.address("listen", c.Listen)
+	if c.MetricsListen != "" {
+		l.address("metrics_listen", c.MetricsListen)
+		if _, port, _ := net.SplitHostPort(c.Listen); c.MetricsListen == c.Listen && port != "0" {
+			l.wrong("metrics_listen", "is the address of listen: give it another port")
+		}
+	}
+	switch dsn := string(c.Database.DSN); c.Database.Driver {
+	case "sqlite":
+		if dsn == "" {
+			l.wrong("database.dsn", "is empty: give the path of the database's file, such as flavorsync.db")
+		}
+	case "mysql":
+		// The parser's own error would quote a piece of the DSN.
+		if parsed, err := mysql.ParseDSN(dsn); err != nil || parsed.DBName == "" {
+			l.wrong("database.dsn", "is no DSN of MySQL or MariaDB: write user:password@tcp(host:3306)/flavorsync")
+		}
+	case "mariadb":
+		l.wrong("database.driver", "the driver for MariaDB is called mysql: write mysql")
+	default:
+		l.wrong("database.driver", "%q is no driver: write sqlite or mysql", c.Database.Driver)
+	}
+	if c.KeystoneURL != "" {
+		l.url("keystone_url", c.KeystoneURL)
+	}
+	if c.CredentialsKeyset == "" {
+		l.wrong("credentials_keyset", "is empty: give the path of the keyset, such as keyset.json")
+	}
+	for _, n := range []struct {
+		path       string
+		value, min int
+	}{
+		{"limits.requests_per_second", c.Limits.RequestsPerSecond, 0},
+		{"limits.failed_logins_per_minute", c.Limits.FailedLoginsPerMinute, 0},
+		{"engine.max_in_flight", c.Engine.MaxInFlight, 1},
+	} {
+		if n.value < n.min {
+			l.wrong(n.path, "must be at least %d", n.min)
+		}
+	}
+	if c.Engine.SweepInterval <= 0 {
+		l.wrong("engine.sweep_interval", "must be above 0, such as 60s")
+	}
+	if c.Engine.RegionTimeout <= 0 {
+		l.wrong("engine.region_timeout", "must be above 0, such as 10s")
+	}
+	switch c.Promotion.Install {
+	case "manual":
+	case "automatic":
+		l.wrong("promotion.install", "automatic is not in this version: write manual, and install promoted flavors by PUT")
+	default:
+		l.wrong("promotion.install", "%q is unknown: write manual", c.Promotion.Install)
+	}
+	if c.Promotion.Repair {
+		l.wrong("promotion.repair", "is not in this version: write false")
+	}
+	if c.UCloud != (UCloud{}) {
+		l.wrong("ucloud", "is not in this version: remove it")
+	}
+}
+
+func (l *loader) address(path, value string) {
+	host, port, err := net.SplitHostPort(value)
+	n, errPort := strconv.ParseUint(port, 10, 16)
+	if err != nil || errPort != nil || strings.ContainsAny(host, " /") || n > 65535 {
+		l.wrong(path, "%q is no address to listen at: write host:port, such as 127.0.0.1:8080, or :8080 for all of the machine's addresses", value)
+	}
+}
+
+func (l *loader) url(path, value string) {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		l.wrong(path, "must be an http or https URL with a host, without user, query and fragment")
+	}
+}
+
+// Warnings tells what is allowed and yet hardly wanted of a server, one
+// sentence each, for the log at start.
+func (c *Config) Warnings() []string {
+	var all []string
+	warn := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if len(c.Identity) == 0 {
+		warn("identity: no provider is configured, so every call is refused with 401")
+	}
+	switch {
+	case c.KeystoneURL == "":
+		warn("keystone_url: is not set, so private flavors can be reached in infrastructures marked as trusted only")
+	case strings.HasPrefix(c.KeystoneURL, "http:") && !c.Outgoing.AllowHTTP:
+		warn("keystone_url: is plain http, which outgoing.allow_http forbids to call")
+	}
+	for i, p := range c.Identity {
+		if u, err := url.Parse(p.URL); p.Type == identity.TypeKeyRock && err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
+			warn("identity[%d].url: is plain http: callers' tokens travel unencrypted", i)
+		}
+	}
+	if slices.ContainsFunc(c.Outgoing.AllowNetworks, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
+		warn("outgoing.allow_networks: allows every address, so whoever registers an infrastructure may have this machine and its network called")
+	}
+	return all
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}

@@ -1,0 +1,412 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/flavorsync/flavorsync/internal/identity"
+)
+
+const hash = "$2a$04$EPUJiSnE9ItMJDYrkFbzTuWdMoBf7P5LJ5CqyKxLfZRHPwSfk3nRm"
+
+var equal = cmp.Options{cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateEmpty()}
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "flavorsync.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Every scalar of the contract's example has its documented default.
+func TestDefaults(t *testing.T) {
+	got, err := Load("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	if diff := cmp.Diff(&want, got, equal); diff != "" {
+		t.Error(diff)
+	}
+	for _, c := range []struct{ what, want, got any }{
+		{"listen", "127.0.0.1:8080", got.Listen},
+		{"metrics_listen", "", got.MetricsListen},
+		{"database.driver", "sqlite", got.Database.Driver},
+		{"database.dsn", "flavorsync.db", string(got.Database.DSN)},
+		{"credentials_keyset", "keyset.json", got.CredentialsKeyset},
+		{"outgoing.allow_http", false, got.Outgoing.AllowHTTP},
+		{"requests_per_second", 0, got.Limits.RequestsPerSecond},
+		{"failed_logins_per_minute", 60, got.Limits.FailedLoginsPerMinute},
+		{"promotion.install", "manual", got.Promotion.Install},
+		{"sweep_interval", 60 * time.Second, got.Engine.SweepInterval},
+		{"max_in_flight", 32, got.Engine.MaxInFlight},
+		{"region_timeout", 10 * time.Second, got.Engine.RegionTimeout},
+	} {
+		if c.want != c.got {
+			t.Errorf("%v is %v, not the documented %v", c.what, c.got, c.want)
+		}
+	}
+}
+
+const full = `
+listen: "[::1]:9000"
+metrics_listen: :9100
+database: {driver: mysql, dsn: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"}
+keystone_url: https://cloud.example.org:5000/v3
+credentials_keyset: /etc/flavorsync/keyset.json
+outgoing: {allow_http: true, allow_networks: [10.0.0.0/8, "fd00::/8"]}
+limits: {requests_per_second: 7, failed_logins_per_minute: 0}
+identity:
+  - {type: keyrock, url: "https://account.example.org/user", app_id: "f00", organizations: {"a.b": Trento, "0123": Spain2}, timeout: 750ms}
+  - {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}
+promotion: {install: manual, repair: false}
+engine: {sweep_interval: 2m, max_in_flight: 5, region_timeout: 1s500ms}
+`
+
+var fullConfig = Config{
+	Listen: "[::1]:9000", MetricsListen: ":9100",
+	Database:          Database{Driver: "mysql", DSN: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"},
+	KeystoneURL:       "https://cloud.example.org:5000/v3",
+	CredentialsKeyset: "/etc/flavorsync/keyset.json",
+	Outgoing:          Outgoing{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}},
+	Limits:            Limits{RequestsPerSecond: 7},
+	Identity: []identity.ProviderConfig{
+		{
+			Type: "keyrock", URL: "https://account.example.org/user", AppID: "f00", Organizations: map[string]string{"a.b": "Trento", "0123": "Spain2"},
+			OrganizationPattern: "(?P<region>.+) FIDASH", ManagerRole: "InfrastructureManager", OwnerRole: "InfrastructureOwner",
+			Timeout: 750 * time.Millisecond, CacheSize: 10000,
+		},
+		{Type: "accounts", Users: []identity.Account{{Name: "spain2", PasswordHash: hash, Roles: []string{"InfrastructureManager"}, Regions: []string{"Spain2"}}}},
+	},
+	Promotion: Promotion{Install: "manual"},
+	Engine:    Engine{SweepInterval: 2 * time.Minute, MaxInFlight: 5, RegionTimeout: 1500 * time.Millisecond},
+}
+
+func TestFile(t *testing.T) {
+	got, err := Load(write(t, full), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&fullConfig, got, equal); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The same settings, each from its own variable, over a file that says other
+// things: the environment must win setting by setting, lists as a whole.
+func TestEnvironment(t *testing.T) {
+	file := write(t, `{listen: "x:1", outgoing: {allow_networks: [192.168.0.0/16]}, limits: {requests_per_second: 1}, identity: [{type: oidc}]}`)
+	environ := []string{
+		"FLAVORSYNC_LISTEN=overridden:1",
+		"FLAVORSYNC_LISTEN=[::1]:9000",
+		"FLAVORSYNC_METRICS_LISTEN=:9100",
+		"FLAVORSYNC_DATABASE_DRIVER=mysql",
+		"FLAVORSYNC_DATABASE_DSN=flavorsync:s3cret#:@tcp(db:3306)/flavorsync",
+		"FLAVORSYNC_KEYSTONE_URL=https://cloud.example.org:5000/v3",
+		"FLAVORSYNC_CREDENTIALS_KEYSET=/etc/flavorsync/keyset.json",
+		"FLAVORSYNC_OUTGOING_ALLOW_HTTP=true",
+		`FLAVORSYNC_OUTGOING_ALLOW_NETWORKS=[10.0.0.0/8, "fd00::/8"]`,
+		"FLAVORSYNC_LIMITS={requests_per_second: 3, failed_logins_per_minute: 0}",
+		"FLAVORSYNC_LIMITS_REQUESTS_PER_SECOND=7",
+		`FLAVORSYNC_IDENTITY=[{type: keyrock, url: "https://account.example.org/user", app_id: f00, organizations: {a.b: Trento, "0123": Spain2}, timeout: 750ms},
+		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
+		"FLAVORSYNC_PROMOTION_REPAIR=",
+		"FLAVORSYNC_ENGINE_SWEEP_INTERVAL=2m",
+		"FLAVORSYNC_ENGINE_MAX_IN_FLIGHT=5",
+		"FLAVORSYNC_ENGINE_REGION_TIMEOUT=1s500ms",
+		// None of these is a setting.
+		"FLAVORSYNC_URL=https://flavorsync.example.org", "FLAVORSYNC_TOKEN=t", "FLAVORSYNC_USERNAME=u", "FLAVORSYNC_PASSWORD=p", "FLAVORSYNC_CONFIG=/x",
+		"FLAVORSYNC_TEST_MYSQL_DSN=x", "FLAVORSYNC_ENGINE_MAX=x", "flavorsync_listen=x", "LISTEN=x", "malformed",
+	}
+	got, err := Load(file, environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&fullConfig, got, equal); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The client commands' variables must never become settings of the server.
+func TestReservedVariables(t *testing.T) {
+	seen := make(map[string]string)
+	for _, s := range settings(reflect.TypeFor[Config](), "") {
+		name := s.variable()
+		switch name {
+		case "FLAVORSYNC_URL", "FLAVORSYNC_TOKEN", "FLAVORSYNC_USERNAME", "FLAVORSYNC_PASSWORD", "FLAVORSYNC_CONFIG":
+			t.Errorf("%s takes the variable %s of the client commands", s.path, name)
+		}
+		if strings.HasPrefix(name, "FLAVORSYNC_TEST_") {
+			t.Errorf("%s takes a variable of the tests", s.path)
+		}
+		if other, twice := seen[name]; twice {
+			t.Errorf("%s and %s have one variable", s.path, other)
+		}
+		seen[name] = s.path
+	}
+	if seen["FLAVORSYNC_ENGINE_MAX_IN_FLIGHT"] != "engine.max_in_flight" {
+		t.Error("engine.max_in_flight has no variable")
+	}
+}
+
+func TestWrong(t *testing.T) {
+	const idm = `identity: [{type: keyrock, url: "https://a/user", `
+	for _, c := range []struct {
+		name, file string
+		environ    []string
+		want       []string // of the lines after the first, their beginnings and all of them
+	}{
+		{"unknown key", "lisen: x", nil, []string{"lisen: is no setting: there are listen, metrics_listen,"}},
+		{"unknown inner key", "limits: {requests: 1}", nil, []string{"limits.requests: is no setting: there are requests_per_second, failed_logins_per_minute"}},
+		{"other case", "Listen: x", nil, []string{"Listen: is no setting"}},
+		{"unknown key in a list", idm + `tiemout: 2s}]`, nil, []string{"identity[0].tiemout: is no setting: there are type, url,"}},
+		{"unknown key of a user", `identity: [{type: accounts, users: [{name: a, password: x, password_hash: "` + hash + `"}]}]`, nil, []string{"identity[0].users[0].password: is no setting: there are name, password_hash,"}},
+		{"bare duration", "engine: {sweep_interval: 60, region_timeout: 1.5}", nil, []string{"engine.region_timeout: must be a time with its unit", "engine.sweep_interval: must be a time with its unit"}},
+		{"duration without unit", "engine: {sweep_interval: '60'}", nil, []string{"engine.sweep_interval: is no time"}},
+		{"negative duration", "engine: {sweep_interval: -1s, region_timeout: 0s}", nil, []string{"engine.region_timeout: must be above 0", "engine.sweep_interval: must be above 0"}},
+		{"fraction", "limits: {requests_per_second: 3.7, failed_logins_per_minute: 3.0}", nil, []string{"limits.failed_logins_per_minute: must be a whole number", "limits.requests_per_second: must be a whole number"}},
+		{"text for a number", "limits: {requests_per_second: '3'}", nil, []string{"limits.requests_per_second: must be a whole number"}},
+		{"huge number", "limits: {requests_per_second: 18446744073709551615}", nil, []string{"limits.requests_per_second: must be a whole number"}},
+		{"negative numbers", "{limits: {requests_per_second: -1}, engine: {max_in_flight: 0}}", nil, []string{"engine.max_in_flight: must be at least 1", "limits.requests_per_second: must be at least 0"}},
+		{"number for text", "{listen: 8080, database: {dsn: 12345}}", nil, []string{"database.dsn: must be text", "listen: must be text"}},
+		{"text for a bool", "outgoing: {allow_http: 'yes'}", nil, []string{"outgoing.allow_http: must be true or false"}},
+		{"text for a map", "database: sqlite", nil, []string{"database: must be a map"}},
+		{"text for a list", "outgoing: {allow_networks: 10.0.0.0/8}", nil, []string{"outgoing.allow_networks: must be a list"}},
+		{"networks", "outgoing: {allow_networks: [10.0.0.1, 10.0.0.1/8, x, 5]}", nil, []string{
+			"outgoing.allow_networks[0]: 10.0.0.1 is an address: write the network 10.0.0.1/32", "outgoing.allow_networks[1]: 10.0.0.1/8 is an address inside a network: write the network 10.0.0.0/8",
+			`outgoing.allow_networks[2]: "x" is no network`, "outgoing.allow_networks[3]: must be a network",
+		}},
+		{"addresses", "{listen: '8080', metrics_listen: 'localhost:http'}", nil, []string{`listen: "8080" is no address`, `metrics_listen: "localhost:http" is no address`}},
+		{"one address for both", "{listen: ':80', metrics_listen: ':80'}", nil, []string{"metrics_listen: is the address of listen"}},
+		{"no port of that number", "listen: ':65536'", nil, []string{`listen: ":65536" is no address`}},
+		{"driver", "database: {driver: postgres}", nil, []string{`database.driver: "postgres" is no driver`}},
+		{"mariadb", "database: {driver: mariadb}", nil, []string{"database.driver: the driver for MariaDB is called mysql"}},
+		{"mysql without a DSN", "database: {driver: mysql}", nil, []string{"database.dsn: is no DSN of MySQL or MariaDB"}},
+		{"mysql without a database", "database: {driver: mysql, dsn: 'u:p@tcp(h:1)/'}", nil, []string{"database.dsn: is no DSN of MySQL or MariaDB"}},
+		{"empty", "{database: {dsn: ''}, credentials_keyset: ''}", nil, []string{"credentials_keyset: is empty", "database.dsn: is empty"}},
+		{"keystone", "keystone_url: ftp://x/v3", nil, []string{"keystone_url: must be an http or https URL"}},
+		{"keystone with a user", "keystone_url: https://u:p@x/v3", nil, []string{"keystone_url: must be an http or https URL"}},
+		{"not in this version", "{promotion: {install: automatic, repair: true}, ucloud: {provider_id: aau, public_key: x, core_url: 'https://x', refresh_token: x, push: v2, default_category: x}}", nil, []string{
+			"promotion.install: automatic is not in this version", "promotion.repair: is not in this version", "ucloud: is not in this version",
+		}},
+		{"promotion", "promotion: {install: never}", nil, []string{`promotion.install: "never" is unknown`}},
+		{"oidc and keystone", "identity: [{type: oidc, issuer: 'https://x', audience: y, roles: [{claim: a}]}, {type: keystone}]", nil, []string{
+			"identity[0].type: oidc is not in this version: the types that exist are keyrock and accounts", "identity[1].type: keystone is not in this version",
+		}},
+		{"identity types", "identity: [{type: ldap}, {}, x, null, {type: 5}]", nil, []string{
+			`identity[0].type: "ldap" is unknown`, "identity[1].type: is missing", "identity[2]: must be a map", "identity[3]: must be a map", "identity[4].type: is missing",
+		}},
+		{"identity no list", "identity: {type: keyrock}", nil, []string{"identity: must be a list"}},
+		{"keyrock", "identity: [{type: keyrock, url: 'ftp://x', app_id: 12, organizations: {x: 'a b'}, organization_pattern: 'FIDASH', manager_role: '', owner_role: '', timeout: 0s, cache_size: 0, users: []}]", nil, []string{
+			"identity[0].app_id: must be text", "identity[0].cache_size: must be at least 1", "identity[0].manager_role: must not be empty", "identity[0].organization_pattern: needs a group",
+			`identity[0].organizations[x]: "a b" is no region's name`, "identity[0].owner_role: must not be empty", "identity[0].timeout: must be above 0", "identity[0].url: must be an http", "identity[0].users: is a setting of type accounts",
+		}},
+		{"keyrock without url", "identity: [{type: keyrock, organization_pattern: '(', timeout: 2}]", nil, []string{"identity[0].organization_pattern: is no regular", "identity[0].timeout: must be a time", "identity[0].url: is missing"}},
+		{"accounts", `identity: [{type: accounts, url: "https://x", users: [{name: a}, {name: a, password_hash: x, regions: [a/b]}, {password_hash: "` + strings.Replace(hash, "$04$", "$31$", 1) + `", roles: [""]}, {name: "a:b", password_hash: "` + hash + `"}]}]`, nil, []string{
+			"identity[0].url: is a setting of type keyrock", "identity[0].users[0].password_hash: is missing", "identity[0].users[1].name: a is users[0] already", "identity[0].users[1].password_hash: is no bcrypt hash",
+			`identity[0].users[1].regions[0]: "a/b" is no region's name`, "identity[0].users[2].name: is missing", "identity[0].users[2].password_hash: its cost of 31", "identity[0].users[2].roles[0]: must be a role's name",
+			"identity[0].users[3].name: must not hold a colon",
+		}},
+		{"no accounts", "identity: [{type: accounts}]", nil, []string{"identity[0].users: is missing or empty"}},
+		{"key that YAML reads as a number", idm + `organizations: {0123: Trento}}]`, nil, []string{"yaml: the key 83 is a number or the like: put it in quotes"}},
+		{"repeated key", "listen: :1\nlisten: :2", nil, []string{"yaml: unmarshal errors:", `  line 2: mapping key "listen" already defined at line 1`}},
+		{"no YAML", "listen: [", nil, []string{"yaml: line 1:"}},
+		{"two documents", "listen: :1\n---\nlisten: :2", nil, []string{"yaml: there must be one document only"}},
+		{"no map", "[listen]", nil, []string{"the file must be a map of settings"}},
+		{"text only", "hello", nil, []string{"the file must be a map of settings"}},
+		{"environment names its variable", "", []string{"FLAVORSYNC_LIMITS_REQUESTS_PER_SECOND=3.7", "FLAVORSYNC_OUTGOING_ALLOW_NETWORKS=[x]", "FLAVORSYNC_ENGINE=5", "FLAVORSYNC_IDENTITY=[", "FLAVORSYNC_DATABASE={driver: sqlite, dns: x}"}, []string{
+			"database.dns (FLAVORSYNC_DATABASE): is no setting", "engine (FLAVORSYNC_ENGINE): must be a map", "identity (FLAVORSYNC_IDENTITY): is not YAML",
+			"limits.requests_per_second (FLAVORSYNC_LIMITS_REQUESTS_PER_SECOND): must be a whole number", `outgoing.allow_networks[0] (FLAVORSYNC_OUTGOING_ALLOW_NETWORKS): "x" is no network`,
+		}},
+		{"several at once", "{listen: x, limits: {requests_per_second: x}, foo: 1}", []string{"FLAVORSYNC_KEYSTONE_URL=x"}, []string{"foo: is no setting", "keystone_url (FLAVORSYNC_KEYSTONE_URL): must be", "limits.requests_per_second: must be", `listen: "x" is no address`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Load(write(t, c.file), c.environ)
+			if err == nil || got != nil {
+				t.Fatal("it was accepted")
+			}
+			lines := strings.Split(err.Error(), "\n")[1:]
+			if len(lines) != len(c.want) {
+				t.Fatalf("%d errors, want %d:\n%v", len(lines), len(c.want), err)
+			}
+			for i, line := range lines {
+				if !strings.HasPrefix(line, c.want[i]) {
+					t.Errorf("error %d is %q, want %q", i, line, c.want[i])
+				}
+			}
+		})
+	}
+}
+
+func TestAcceptable(t *testing.T) {
+	for _, file := range []string{
+		"", "# nothing\n", "---\nlisten: :0\nmetrics_listen: :0\n", "limits:\nidentity:\nucloud: {}\noutgoing: {allow_networks: null}\n", "identity: []", "{listen: 'localhost:80', keystone_url: 'http://[::1]:5000'}",
+	} {
+		if _, err := Load(write(t, file), nil); err != nil {
+			t.Errorf("%q: %v", file, err)
+		}
+	}
+}
+
+func TestNoFile(t *testing.T) {
+	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml"), nil); err == nil || !strings.Contains(err.Error(), "none.yaml") {
+		t.Error("a file that does not exist must be an error that names it, not the defaults:", err)
+	}
+}
+
+// Whoever prints a configuration, or its errors, prints no password.
+func TestSecrets(t *testing.T) {
+	c, err := Load(write(t, full), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, wrong := Load(write(t, `{database: {driver: mysql, dsn: "user:s3cret"}, identity: [{type: accounts, users: [{name: a, password_hash: s3cret}, {name: b, password_hash: [s3cret]}]}], ucloud: {refresh_token: s3cret}}`),
+		[]string{"FLAVORSYNC_KEYSTONE_URL=https://u:s3cret@x"})
+	if wrong == nil {
+		t.Fatal("it was accepted")
+	}
+	for _, printed := range []string{fmt.Sprint(c), fmt.Sprintf("%+v %#v", *c, *c), string(encoded), wrong.Error()} {
+		if strings.Contains(printed, "s3cret") || strings.Contains(printed, hash) {
+			t.Errorf("a secret is printed: %s", printed)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for _, c := range []struct {
+		file string
+		want []string
+	}{
+		{"", []string{"identity: no provider", "keystone_url: is not set"}},
+		{"{keystone_url: 'http://k:5000', outgoing: {allow_networks: [0.0.0.0/0]}, identity: [{type: keyrock, url: 'http://127.0.0.1/user'}, {type: keyrock, url: 'http://idm/user'}]}",
+			[]string{"keystone_url: is plain http", "identity[1].url: is plain http", "outgoing.allow_networks: allows every address"}},
+		{full, nil},
+	} {
+		loaded, err := Load(write(t, c.file), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := loaded.Warnings()
+		if len(got) != len(c.want) {
+			t.Fatalf("got %q, want %q", got, c.want)
+		}
+		for i := range got {
+			if !strings.HasPrefix(got[i], c.want[i]) {
+				t.Errorf("got %q, want %q", got[i], c.want[i])
+			}
+		}
+	}
+}
+
+const example = "../../configs/flavorsync.yaml"
+
+// A newcomer copies the example: it must load, name every setting, and be
+// right about every default.
+func TestExample(t *testing.T) {
+	got, err := Load(example, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.KeystoneURL = "https://cloud.example.org:5000/v3"
+	want.Identity = []identity.ProviderConfig{identity.ProviderConfig{Type: "keyrock", URL: "https://account.example.org/user"}.WithDefaults()}
+	if diff := cmp.Diff(&want, got, equal); diff != "" {
+		t.Errorf("the example has other values than the code's defaults:\n%s", diff)
+	}
+	text, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values map[string]any
+	if err := yaml.Unmarshal(text, &values); err != nil {
+		t.Fatal(err)
+	}
+	has := func(path string) bool {
+		value := any(values)
+		for key := range strings.SplitSeq(path, ".") {
+			section, _ := value.(map[string]any)
+			var ok bool
+			if value, ok = section[key]; !ok {
+				return false
+			}
+		}
+		return true
+	}
+	for _, s := range settings(reflect.TypeFor[Config](), "") {
+		if !has(s.path) && s.path != "ucloud" && !strings.HasPrefix(s.path, "ucloud.") {
+			t.Errorf("the example does not show %s", s.path)
+		}
+	}
+	keyrock := values["identity"].([]any)[0].(map[string]any)
+	for _, s := range settings(reflect.TypeFor[identity.ProviderConfig](), "") {
+		if _, ok := keyrock[s.path]; !ok && s.path != "users" {
+			t.Errorf("the example's keyrock does not show %s", s.path)
+		}
+	}
+
+	// What stands there as a comment must be right too: the accounts, with a
+	// real hash, and every "default" beside a line whose value is one.
+	var accounts []string
+	for line := range strings.Lines(string(text)) {
+		if after, ok := strings.CutPrefix(line, "  # "); ok && (strings.HasPrefix(after, "- type") || accounts != nil) {
+			accounts = append(accounts, after)
+		} else if accounts != nil {
+			break
+		}
+	}
+	commented := "identity:\n" + strings.Replace(strings.Join(accounts, ""), "$2y$10$...", hash, 1)
+	c, err := Load(write(t, commented), nil)
+	if err != nil {
+		t.Fatalf("the commented accounts do not load: %v\n%s", err, commented)
+	}
+	if len(c.Identity) != 1 || len(c.Identity[0].Users) != 1 || c.Identity[0].Users[0].Regions[0] != "Spain2" {
+		t.Errorf("the commented accounts are %+v", c.Identity)
+	}
+}
+
+// The environment file beside the example names settings only.
+func TestExampleEnvironment(t *testing.T) {
+	text, err := os.ReadFile("../../configs/flavorsync.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var environ []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			environ = append(environ, line)
+		}
+	}
+	c, err := Load(example, environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Database.Driver != "mysql" || string(c.Database.DSN) != "flavorsync:PASSWORD@tcp(db.example.org:3306)/flavorsync" {
+		t.Errorf("the database is %s %q", c.Database.Driver, string(c.Database.DSN))
+	}
+	known := make(map[string]bool)
+	for _, s := range settings(reflect.TypeFor[Config](), "") {
+		known[s.variable()] = true
+	}
+	for _, e := range environ {
+		if name, _, _ := strings.Cut(e, "="); !known[name] {
+			t.Errorf("%s is no setting", name)
+		}
+	}
+}
