@@ -7,10 +7,16 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
+	"sync"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 )
@@ -27,66 +33,109 @@ type Config struct {
 	Log           *slog.Logger   // nil: slog.Default
 }
 
-// Clouds holds what all regions share: connections, slots and sessions.
+// How many sessions are remembered. A forgotten one costs an authentication or
+// a validation, nothing else.
+const (
+	maxAccounts = 4096  // service accounts: one for each region
+	maxTokens   = 16384 // callers' tokens: about 1 KB each
+)
+
+// Clouds holds what all regions share: connections, slots and sessions. It is
+// safe for concurrent use.
 type Clouds struct {
-	cfg Config
+	cfg   Config
+	log   *slog.Logger
+	base  *http.Transport
+	slots *slots
+	now   func() time.Time
+
+	accountsMu sync.Mutex // a session is looked up and replaced in one step
+	accounts   *lru.Cache[string, *account]
+
+	tokens      *lru.Cache[tokenKey, *validated]
+	validations singleflight.Group
+
+	undos sync.WaitGroup
 }
 
 // New makes the Clouds of a process. It calls nobody.
-func New(cfg Config) *Clouds { return &Clouds{cfg: cfg} }
+func New(cfg Config) *Clouds {
+	cfg.RegionTimeout = cmp.Or(cfg.RegionTimeout, 10*time.Second)
+	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 32)
+	cfg.PerRegion = cmp.Or(cfg.PerRegion, 4)
+	c := &Clouds{
+		cfg:   cfg,
+		log:   cmp.Or(cfg.Log, slog.Default()),
+		base:  newTransport(cfg),
+		slots: newSlots(cfg.MaxInFlight, cfg.PerRegion),
+		now:   time.Now,
+	}
+	// New fails for a size below 1 only.
+	c.accounts, _ = lru.New[string, *account](maxAccounts)
+	c.tokens, _ = lru.New[tokenKey, *validated](maxTokens)
+	return c
+}
 
-// Close ends idle connections, and waits for undos that still run.
-func (c *Clouds) Close() {}
+// Close waits for undos that still run, each bounded by the region's time
+// limit, and ends idle connections.
+func (c *Clouds) Close() {
+	c.undos.Wait()
+	c.base.CloseIdleConnections()
+}
 
 // Forget drops the service-account session of a region that is no more.
-func (c *Clouds) Forget(region string) {}
+func (c *Clouds) Forget(region string) {
+	c.accountsMu.Lock()
+	defer c.accountsMu.Unlock()
+	c.accounts.Remove(region)
+}
 
-// Service is r with its service account. It calls nobody yet.
-func (c *Clouds) Service(r flavor.Region) *Compute { return &Compute{region: r.Name} }
+// Service is r with its service account. It calls nobody yet: the account is
+// authenticated by the first operation, its token kept and replaced. There is
+// one session for each region; one with other credentials or URLs replaces it.
+func (c *Clouds) Service(r flavor.Region) *Compute {
+	want := credentialsOf(r)
+	c.accountsMu.Lock()
+	defer c.accountsMu.Unlock()
+	a, ok := c.accounts.Get(r.Name)
+	if !ok || a.credentials != want {
+		a = &account{clouds: c, credentials: want}
+		c.accounts.Add(r.Name, a)
+	}
+	return &Compute{clouds: c, region: r.Name, session: a}
+}
 
-// Delegated is r with the caller's own Keystone token.
+// Delegated is r with the caller's own Keystone token. The token is validated
+// at the federation's Keystone, or at the region's own where that is trusted,
+// once: it is remembered by its hash until it expires or Nova refuses it. It
+// goes to the compute endpoint its own catalog names for the region, or to the
+// region's NovaURL where a manager registered that.
+//
+// CodeKeystone: the token is missing, refused or not scoped. CodeUnreachable:
+// Keystone cannot be asked, or the catalog has no compute endpoint there.
 func (c *Clouds) Delegated(ctx context.Context, r flavor.Region, token flavor.Secret) (*Compute, error) {
-	return nil, unfinished()
+	if token == "" {
+		return nil, flavor.Errorf(flavor.CodeKeystone,
+			"%s is asked with your own Keystone token: send one, scoped to a project, as X-Auth-Token-KeyStone", r.Name)
+	}
+	if !wellFormedToken(string(token)) {
+		return nil, flavor.Errorf(flavor.CodeKeystone,
+			"X-Auth-Token-KeyStone does not hold a Keystone token: send one, scoped to a project, for %s", r.Name)
+	}
+	v, key, err := c.validate(ctx, r, string(token))
+	if err != nil {
+		return nil, err
+	}
+	endpoint := v.compute[r.Name]
+	if r.NovaURL != "" && r.NovaURLTrusted {
+		endpoint = r.NovaURL
+	}
+	if endpoint == "" {
+		return nil, noEndpoint(r.Name, "the Keystone token's catalog")
+	}
+	client, err := c.novaAt(r.Name, endpoint, string(token))
+	if err != nil {
+		return nil, err
+	}
+	return &Compute{clouds: c, region: r.Name, delegated: true, session: &delegation{clouds: c, key: key, seen: v, nova: client}}, nil
 }
-
-// Compute is Nova of one region, as one caller may use it.
-type Compute struct {
-	region string
-}
-
-func unfinished() error { return flavor.Errorf(flavor.CodeInternal, "not there yet") }
-
-// List is every flavor of the region, with extra specs.
-func (c *Compute) List(ctx context.Context) ([]flavor.NovaFlavor, error) { return nil, unfinished() }
-
-// Get is the flavor whose id is exactly id.
-func (c *Compute) Get(ctx context.Context, id string) (flavor.NovaFlavor, error) {
-	return flavor.NovaFlavor{}, unfinished()
-}
-
-// Create makes f with its description and extra specs, or nothing.
-func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaFlavor, error) {
-	return flavor.NovaFlavor{}, unfinished()
-}
-
-// Delete removes the flavor whose id is exactly id.
-func (c *Compute) Delete(ctx context.Context, id string) error { return unfinished() }
-
-// Describe replaces the description.
-func (c *Compute) Describe(ctx context.Context, id, description string) error { return unfinished() }
-
-// SetExtraSpecs makes the extra specs exactly specs.
-func (c *Compute) SetExtraSpecs(ctx context.Context, id string, specs map[string]string) error {
-	return unfinished()
-}
-
-// Access is the ids of the projects that may use a non-public flavor.
-func (c *Compute) Access(ctx context.Context, id string) ([]string, error) { return nil, unfinished() }
-
-// Grant lets projects use a non-public flavor.
-func (c *Compute) Grant(ctx context.Context, id string, projects []string) error {
-	return unfinished()
-}
-
-// Check authenticates and asks one cheap call.
-func (c *Compute) Check(ctx context.Context) flavor.RegionStatus { return flavor.RegionStatus{} }

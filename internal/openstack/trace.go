@@ -33,8 +33,8 @@ func (t *Trace) RequestIDs() []string {
 	return slices.Clone(t.ids)
 }
 
-// record notes an answer's request id in the trace of ctx, if there is one.
-func record(ctx context.Context, header http.Header) {
+// note puts an answer's request id into the trace of ctx, if there is one.
+func note(ctx context.Context, header http.Header) {
 	t, ok := ctx.Value(traceKey{}).(*Trace)
 	if !ok {
 		return

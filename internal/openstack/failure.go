@@ -1,0 +1,343 @@
+package openstack
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+
+	"github.com/gophercloud/gophercloud/v2"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+)
+
+// party is who answers, or should.
+type party string
+
+const (
+	nova               party = "Nova"
+	keystone           party = "Keystone"
+	federationKeystone party = "federation"
+)
+
+// attempt is one thing asked of one party, and how its failure is told.
+type attempt struct {
+	clouds    *Clouds
+	region    string
+	party     party
+	doing     string // "listing flavors of Trento"
+	delegated bool   // with the caller's own token; else with the service account
+	flavorID  string // what a 404 is about; "" where there is no such thing
+	write     bool   // 400, 409 and 413 are about what was sent
+}
+
+var (
+	errNonsense = errors.New("the answer is not what this API answers")
+	errUnscoped = errors.New("the token is not scoped")
+	errExpired  = errors.New("the token has expired")
+	errRefused  = errors.New("the service account is refused")
+)
+
+// badURLError is a registered, configured or catalogued URL nobody can call.
+type badURLError struct{ error }
+
+func (e *badURLError) Unwrap() error { return e.error }
+
+// statusError is an answer by its status alone: the body of a foreign answer
+// stays out of errors and logs.
+type statusError struct {
+	method, url string
+	status      int
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("%s %s answered %d", e.method, e.url, e.status)
+}
+
+// who names the party inside a sentence that has named the region already.
+func (a attempt) who() string {
+	if a.party == federationKeystone {
+		return "the federation's Keystone"
+	}
+	return "its " + string(a.party)
+}
+
+// setting is where the URL of the party can be corrected.
+func (a attempt) setting() string {
+	switch a.party {
+	case federationKeystone:
+		return "the operator of this service should check its setting keystone_url"
+	case keystone:
+		return "check the keystone_url of this infrastructure"
+	default:
+		return "check the nova_url of this infrastructure, or its endpoint in Keystone's catalog"
+	}
+}
+
+// explain turns any failure of the attempt into one a client can be told.
+func (a attempt) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if known, ok := errors.AsType[*flavor.Error](err); ok {
+		return known
+	}
+	if answer, ok := errors.AsType[gophercloud.ErrUnexpectedResponseCode](err); ok {
+		return a.explainStatus(answer)
+	}
+	switch {
+	case errors.Is(err, errUnscoped):
+		return flavor.Errorf(flavor.CodeKeystone,
+			"%s: it is not scoped to a project, so it opens no Nova; issue one with a project and send it as X-Auth-Token-KeyStone", a.doing)
+	case errors.Is(err, errExpired):
+		return flavor.Errorf(flavor.CodeKeystone, "%s: it has expired; issue a new one and send it as X-Auth-Token-KeyStone", a.doing)
+	}
+	what, cause := a.obstacle(err)
+	return flavor.Errorf(flavor.CodeUnreachable, "%s: %s: %w", a.doing, what, cause)
+}
+
+// obstacle says why no answer of any use came, and the cause for the log.
+func (a attempt) obstacle(err error) (what string, cause error) {
+	if busy, ok := errors.AsType[*busyError](err); ok {
+		if busy.region {
+			return fmt.Sprintf("the %d calls that may run there at once all take too long; try again later", busy.limit), err
+		}
+		return fmt.Sprintf("the %d calls that this service may have running at once all take too long; try again later", busy.limit), err
+	}
+	if _, ok := errors.AsType[*blockedError](err); ok {
+		return a.who() + " has a loopback, link-local, private or other address that is not public, and is not called; " +
+			"an operator of this service can allow its network with outgoing.allow_networks", err
+	}
+	if _, ok := errors.AsType[*badURLError](err); ok {
+		return "the URL of " + a.who() + " is not an http or https URL with a host and nothing but a path; " + a.setting(), err
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok && !timedOut(err) {
+		return "the host of " + a.who() + " has no address in the DNS; " + a.setting(), err
+	}
+	if flaw := tlsFlaw(err); flaw != "" {
+		return a.who() + " " + flaw, err
+	}
+	switch {
+	case errors.Is(err, errPlainHTTP):
+		return a.who() + " is registered with plain http, and is not called; use an https URL, " +
+			"or an operator of this service can allow http with outgoing.allow_http", err
+	case errors.Is(err, errForeignHost):
+		return a.who() + " leads to another host, where no token is sent", err
+	case errors.Is(err, context.Canceled):
+		return "the request ended before " + a.who() + " had answered", err
+	case timedOut(err):
+		return fmt.Sprintf("%s did not answer in time (engine.region_timeout is %s); try again later", a.who(), a.clouds.cfg.RegionTimeout), err
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return a.who() + " accepts no connection; it may be down: try again later, or " + a.setting(), err
+	case errors.Is(err, errTooLarge):
+		return a.who() + " answers more than can be taken (8 MiB at once); " + a.setting(), err
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
+		return a.who() + " broke its answer off; try again later", err
+	case errors.Is(err, errNonsense), decodeError(err):
+		// The decoder's own words hold what it read.
+		return a.who() + " answers what is not the API of " + a.api() + "; " + a.setting(), errNonsense
+	}
+	return a.who() + " cannot be reached; try again later, or " + a.setting(), err
+}
+
+func (a attempt) api() string {
+	if a.party == nova {
+		return "Nova (compute v2.1)"
+	}
+	return "Keystone (identity v3)"
+}
+
+func timedOut(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
+		return true
+	}
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
+}
+
+func decodeError(err error) bool {
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	return ok
+}
+
+// tlsFlaw says what is wrong with a server's TLS; "" if nothing is.
+func tlsFlaw(err error) string {
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "has a TLS certificate for another host name; its operator should get one for this name"
+	}
+	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		if e.Reason == x509.Expired {
+			return "has a TLS certificate that is expired or not valid yet; its operator should renew it"
+		}
+		return "has a TLS certificate that is not valid; its operator should replace it"
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "has a TLS certificate of an authority unknown here (self-signed?); its operator should get one of a known authority"
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "has a TLS certificate that cannot be verified; its operator should replace it"
+	}
+	_, notTLS := errors.AsType[tls.RecordHeaderError](err)
+	_, alert := errors.AsType[tls.AlertError](err)
+	if notTLS || alert || errors.Is(err, http.ErrSchemeMismatch) {
+		return "does not speak TLS 1.2 or later there; check that its URL should begin with https"
+	}
+	return ""
+}
+
+// explainStatus is explain for an answer that came, but with another status
+// than a good one.
+func (a attempt) explainStatus(answer gophercloud.ErrUnexpectedResponseCode) error {
+	status := &statusError{method: answer.Method, url: answer.URL, status: answer.Actual}
+	fail := func(code flavor.Code, format string, args ...any) error {
+		return flavor.Errorf(code, "%s: %s: %w", a.doing, fmt.Sprintf(format, args...), status)
+	}
+	if a.party != nova {
+		return a.explainKeystone(status, answer, fail)
+	}
+	switch status.status {
+	case http.StatusUnauthorized:
+		if a.delegated {
+			return fail(flavor.CodeKeystone, "its Nova does not accept your Keystone token; issue a new one and send it as X-Auth-Token-KeyStone")
+		}
+		return a.refusal(status, "its Nova does not accept the token that its Keystone gave the service account; "+
+			"the two may not belong together: check keystone_url and nova_url of this infrastructure")
+	case http.StatusForbidden:
+		if a.delegated {
+			return fail(flavor.CodeForbidden, "its Nova forbids this to your Keystone token; use one of a project where you may (mostly the role admin)")
+		}
+		return a.refusal(status, "its Nova forbids this to the service account; its operator should give that account the role that may manage flavors (mostly admin)")
+	case http.StatusNotFound:
+		if a.flavorID != "" && saysJSON(answer, "itemNotFound") {
+			return a.gone(status)
+		}
+	case http.StatusConflict:
+		if a.write {
+			return fail(flavor.CodeConflict, "%s", a.conflict(answer))
+		}
+	case http.StatusBadRequest:
+		if a.write {
+			return fail(flavor.CodeInvalid, "its Nova does not accept %s", refusedField(answer))
+		}
+	case http.StatusRequestEntityTooLarge:
+		if a.write {
+			return fail(flavor.CodeInvalid, "its Nova takes no request of this size (mostly 114688 bytes); shorten the description or the extra specs")
+		}
+	case http.StatusNotAcceptable:
+		return fail(flavor.CodeUnreachable, "its Nova is too old: microversion %s (Rocky, 2018) is needed", microversion)
+	}
+	return fail(flavor.CodeUnreachable, "%s", a.misbehaviour(status.status))
+}
+
+// gone is the 404 of a flavor.
+func (a attempt) gone(cause error) error {
+	return flavor.Errorf(flavor.CodeNotFound, "%s: there is no flavor with the id %q in %s; list its flavors to see which there are: %w", a.doing, a.flavorID, a.region, cause)
+}
+
+// refusal is a cloud's no to our service account.
+func (a attempt) refusal(cause error, format string, args ...any) error {
+	return flavor.Errorf(flavor.CodeUnreachable, "%s: %s: %w", a.doing, fmt.Sprintf(format, args...), fmt.Errorf("%w: %w", errRefused, cause))
+}
+
+func (a attempt) explainKeystone(status *statusError, answer gophercloud.ErrUnexpectedResponseCode, fail func(flavor.Code, string, ...any) error) error {
+	switch code := status.status; {
+	case a.delegated && (code == http.StatusUnauthorized || code == http.StatusForbidden ||
+		code == http.StatusNotFound && saysJSON(answer, "error")):
+		return fail(flavor.CodeKeystone, "%s does not accept it: it may be expired, revoked or of another cloud; issue a new one and send it as X-Auth-Token-KeyStone", a.who())
+	case !a.delegated && (code == http.StatusUnauthorized || code == http.StatusForbidden):
+		return a.refusal(status, "its Keystone refuses it; correct username, password, tenant and the domain names of this infrastructure with PUT /v1/infrastructures/%s", a.region)
+	default:
+		return fail(flavor.CodeUnreachable, "%s", a.misbehaviour(code))
+	}
+}
+
+// misbehaviour tells of a status that says nothing about what was asked.
+func (a attempt) misbehaviour(status int) string {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return a.who() + " has too many requests (429); try again later"
+	case status == http.StatusNotFound, status == http.StatusMethodNotAllowed:
+		return fmt.Sprintf("there is no API of %s at its URL (%d); %s", a.api(), status, a.setting())
+	case status >= 300 && status < 400:
+		return fmt.Sprintf("%s sends us elsewhere (%d), where no token is sent; register the URL it moved to: %s", a.who(), status, a.setting())
+	case status >= 500:
+		return fmt.Sprintf("%s has a trouble of its own (%d); try again later, or ask its operator", a.who(), status)
+	default:
+		return fmt.Sprintf("%s answers what the API of %s does not (%d); %s", a.who(), a.api(), status, a.setting())
+	}
+}
+
+// saysJSON says whether an error answer is a JSON object with that key: so
+// Nova's and Keystone's own differ from those of a proxy or a wrong path.
+func saysJSON(answer gophercloud.ErrUnexpectedResponseCode, key string) bool {
+	_, ok := foreign(answer)[key]
+	return ok
+}
+
+func foreign(answer gophercloud.ErrUnexpectedResponseCode) map[string]json.RawMessage {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(answer.Body, &fields) != nil {
+		return nil
+	}
+	return fields
+}
+
+// novaSays is the message of an error of Nova, to be recognised, never told.
+func novaSays(answer gophercloud.ErrUnexpectedResponseCode, key string) string {
+	var fault struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(foreign(answer)[key], &fault) != nil {
+		return ""
+	}
+	return fault.Message
+}
+
+// conflict says what a 409 of Nova is about.
+func (a attempt) conflict(answer gophercloud.ErrUnexpectedResponseCode) string {
+	const blind = " (a Nova on MariaDB tells neither case nor accents apart)"
+	switch said := novaSays(answer, "conflictingRequest"); {
+	case strings.HasPrefix(said, "Flavor with name "):
+		return "its Nova has a flavor of this name already" + blind + "; choose another name, or install that one"
+	case strings.HasPrefix(said, "Flavor with ID "):
+		return "its Nova has a flavor with this id already" + blind + "; choose another id, or install that one"
+	case strings.Contains(said, "extra spec"):
+		return "its Nova cannot keep these extra specs side by side" + blind + "; use keys that differ in more than case"
+	default:
+		return "its Nova says that this conflicts with what is there; look at the region's flavors, then try again"
+	}
+}
+
+var novaField = regexp.MustCompile(`^Invalid input for field/attribute ([A-Za-z0-9_:-]+)\.|^An invalid '([a-z_]+)' value`)
+
+// fieldNames are the fields Nova may complain of, as ours are called.
+var fieldNames = map[string]string{
+	"id": "id", "flavorid": "id", "name": "name", "ram": "ram", "vcpus": "vcpus", "disk": "disk", "swap": "swap",
+	"rxtx_factor": "rxtx_factor", "OS-FLV-EXT-DATA:ephemeral": "ephemeral", "description": "description", "extra_specs": "extra_specs",
+}
+
+// refusedField names the field a 400 of Nova is about, if that can be told.
+func refusedField(answer gophercloud.ErrUnexpectedResponseCode) string {
+	said := novaSays(answer, "badRequest")
+	if m := novaField.FindStringSubmatch(said); m != nil {
+		if field, ok := fieldNames[m[1]+m[2]]; ok {
+			return "the value of " + field
+		}
+	}
+	if strings.HasPrefix(said, "Project ID ") || strings.HasPrefix(said, "Project ") {
+		return "the project: its Keystone does not know it"
+	}
+	return "this flavor, and does not say why in a way that can be passed on; check every field"
+}
