@@ -52,21 +52,17 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 	}
 	m.active.Store(change.ID, true)
 	defer m.active.Delete(change.ID)
-	m.step("stored")
 	// From here on a caller who goes away changes nothing.
 	ctx = context.WithoutCancel(ctx)
 	if err := m.try(ctx, service, change); err != nil {
 		return m.giveUp(ctx, service, change, err)
 	}
-	m.step("tried")
 	if err := m.deleteOld(ctx, compute, change); err != nil {
 		return m.giveUp(ctx, service, change, err)
 	}
-	m.step("deleted")
 	if err := m.createChanged(ctx, compute, change); err != nil {
 		return m.giveUp(ctx, service, change, err)
 	}
-	m.step("granted")
 	if err := m.store.Write(ctx, func(tx *store.Tx) error { return tx.DeleteChange(change.ID) }); err != nil {
 		// The flavor is as asked; the stored change settles to just that.
 		m.log.WarnContext(ctx, "a finished change is still stored", "region", r.Name, "id", old.ID, "error", err.Error())
@@ -142,7 +138,6 @@ func (m *Market) try(ctx context.Context, service *openstack.Compute, c store.Ch
 	default:
 		return err
 	}
-	m.step("trial created")
 	if err := service.Delete(ctx, c.TempID); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 		return noServiceAccount(c.Region, err)
 	}
@@ -181,7 +176,6 @@ func (m *Market) createChanged(ctx context.Context, compute *openstack.Compute, 
 	if _, err := compute.Create(ctx, c.New); err != nil {
 		return err
 	}
-	m.step("created")
 	if c.New.IsPublic {
 		return nil
 	}

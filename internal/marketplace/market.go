@@ -27,9 +27,6 @@ type Config struct {
 	// Sole: no other process works on this database (SQLite), so a stored
 	// change that is not under way here is under way nowhere.
 	Sole bool
-	// Step is called with the name of each step of a careful change as it is
-	// done; the tests kill the process there.
-	Step func(name string)
 }
 
 // Market applies the rules of the marketplace. Its methods are safe for
@@ -41,7 +38,6 @@ type Market struct {
 	log      *slog.Logger
 	timeout  time.Duration
 	sole     bool
-	step     func(string)
 	now      func() time.Time
 	newID    func() string
 	instance string // of this process, as the owner of stored changes
@@ -60,11 +56,8 @@ type Market struct {
 func New(cfg Config) *Market {
 	m := &Market{
 		store: cfg.Store, clouds: cfg.Clouds, log: cfg.Log,
-		timeout: cfg.RegionTimeout, sole: cfg.Sole, step: cfg.Step,
+		timeout: cfg.RegionTimeout, sole: cfg.Sole,
 		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
-	}
-	if m.step == nil {
-		m.step = func(string) {}
 	}
 	m.background, m.stop = context.WithCancel(context.Background())
 	return m
