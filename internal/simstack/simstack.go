@@ -84,6 +84,10 @@ type Stack struct {
 	base    string // scheme://host[:port] of the listener; "": that of each request
 	regions map[string]*region
 	order   []string // the regions as they were added
+	// endpoints are the compute endpoints that are not the region's own Nova;
+	// "" is none at all.
+	endpoints  map[string]string
+	generation int // counts the changes of what the catalog holds
 
 	keystone keystone
 	keyrock  keyrock
@@ -116,7 +120,8 @@ func (s *Stack) Reset() {
 	s.keystone.reset()
 	s.keyrock.reset()
 	s.mu.Lock()
-	s.regions, s.order = map[string]*region{}, nil
+	s.regions, s.order, s.endpoints = map[string]*region{}, nil, map[string]string{}
+	s.generation++
 	s.mu.Unlock()
 	for _, name := range s.opts.Regions {
 		s.AddRegion(name)
@@ -135,6 +140,7 @@ func (s *Stack) AddRegion(name string) {
 	if s.regions[name] == nil {
 		s.regions[name] = newRegion(name, collation)
 		s.order = append(s.order, name)
+		s.generation++
 	}
 }
 
@@ -143,6 +149,8 @@ func (s *Stack) RemoveRegion(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.regions, name)
+	delete(s.endpoints, name)
+	s.generation++
 	s.order = slices.DeleteFunc(s.order, func(n string) bool { return n == name })
 }
 
@@ -157,10 +165,11 @@ func (s *Stack) Regions() []string {
 // region instead of its own Nova's; "" leaves the region without one.
 // It panics when there is no such region.
 func (s *Stack) SetEndpoint(region, endpoint string) {
-	r := s.must(region)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.endpoint = &endpoint
+	s.must(region)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endpoints[region] = endpoint
+	s.generation++
 }
 
 // AddFlavor puts f into the region's Nova as an operator would have done, and
@@ -266,7 +275,7 @@ func (s *Stack) serve(w http.ResponseWriter, r *http.Request) {
 	case "_sim":
 		s.serveControl(w, r, rest)
 	case "identity":
-		s.answer(w, r, call{service: Keystone, path: "/" + rest}, s.serveKeystone)
+		s.answer(w, r, call{service: Keystone, path: unversioned(rest, "v3")}, s.serveKeystone)
 	case "idm":
 		s.answer(w, r, call{service: KeyRock, path: "/" + rest}, s.serveKeyRock)
 	case "compute":
@@ -276,8 +285,16 @@ func (s *Stack) serve(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "there is no region "+name, http.StatusNotFound)
 			return
 		}
-		s.answer(w, r, call{service: Nova, region: region, path: "/" + rest}, s.serveNova)
+		s.answer(w, r, call{service: Nova, region: region, path: unversioned(rest, "v2.1")}, s.serveNova)
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// unversioned is a path without its version, for faults and counters.
+func unversioned(path, version string) string {
+	if first, rest, _ := strings.Cut(path, "/"); first == version {
+		path = rest
+	}
+	return "/" + path
 }
