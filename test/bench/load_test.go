@@ -1,0 +1,122 @@
+package bench_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// request writes an HTTP/1.1 GET once, so that sending it again costs nothing.
+func request(address, path string, header http.Header) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\n", path, address)
+	_ = header.Write(&b)
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// rate sends request over so many connections for about d, and is how many were
+// answered with 200 in a second.
+func rate(b *testing.B, address string, request []byte, connections int, d time.Duration) float64 {
+	b.Helper()
+	counts := make([]int, connections)
+	errs := make([]error, connections)
+	begun := time.Now()
+	var wg sync.WaitGroup
+	for i := range connections {
+		wg.Go(func() { counts[i], errs[i] = send(address, request, begun.Add(d)) })
+	}
+	wg.Wait()
+	took := time.Since(begun)
+	total := 0
+	for i := range connections {
+		if errs[i] != nil {
+			b.Fatal(errs[i])
+		}
+		total += counts[i]
+	}
+	return float64(total) / took.Seconds()
+}
+
+// send sends request on one connection until the time is over.
+func send(address string, request []byte, until time.Time) (n int, err error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	r := bufio.NewReaderSize(conn, 64<<10)
+	for time.Now().Before(until) {
+		if _, err := conn.Write(request); err != nil {
+			return n, err
+		}
+		if err := skipAnswer(r); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// skipAnswer reads one answer, which must be a 200 with a Content-Length: a
+// client that does more would be the slower half of what is measured.
+func skipAnswer(r *bufio.Reader) error {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return err
+	}
+	if !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
+		return fmt.Errorf("answered %q", line)
+	}
+	length := -1
+	for {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if len(line) == 2 {
+			break
+		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return err
+			}
+		}
+	}
+	if length < 0 {
+		return fmt.Errorf("an answer without Content-Length")
+	}
+	_, err = r.Discard(length)
+	return err
+}
+
+// timed is how long one call took, its body read and thrown away; it must
+// succeed.
+func timed(b *testing.B, r *http.Request) time.Duration {
+	b.Helper()
+	begun := time.Now()
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	took := time.Since(begun)
+	if err != nil || resp.StatusCode >= 300 {
+		b.Fatalf("%s %s: %s, %v: %s", r.Method, r.URL.Path, resp.Status, err, body)
+	}
+	return took
+}
+
+func median[T int | float64 | time.Duration](values []T) T {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
