@@ -1,0 +1,150 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+)
+
+// etag is a strong tag over exactly these bytes.
+func etag(body []byte) string {
+	sum := sha256.Sum256(body)
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`
+}
+
+// matches says whether a list of entity tags, or *, names tag. Strongly, a weak
+// tag never matches (RFC 9110, 8.8.3.2).
+func matches(header []string, tag string, strong bool) bool {
+	for part := range strings.SplitSeq(strings.Join(header, ","), ",") {
+		part = strings.TrimSpace(part)
+		if !strong {
+			part = strings.TrimPrefix(part, "W/")
+		}
+		if part == "*" || part == tag {
+			return true
+		}
+	}
+	return false
+}
+
+// guard is called before a resource is changed, and release when that is done.
+// Where the request has a condition, it is checked against the answer to the
+// matching GET, and nobody else changes the resource here in between.
+func (k *call) guard(resource string, get func() ([]byte, error)) (release func(), err error) {
+	h := k.Request().Header
+	must, mustNot := h["If-Match"], h["If-None-Match"]
+	conditional := must != nil || mustNot != nil
+	release, err = k.s.resource.lock(k.ctx, resource, conditional)
+	if err != nil || !conditional {
+		return release, err
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	// Without the resource the call itself could not succeed, and a condition
+	// counts only where it could (RFC 9110, 13.2.1): its error is the answer.
+	body, err := get()
+	if err != nil {
+		return nil, err
+	}
+	tag := etag(body)
+	if must != nil && !matches(must, tag, true) {
+		err = flavor.Errorf(flavor.CodePrecondition, "it has changed since you read it (If-Match): read it again, with the same Accept; nothing was done")
+	} else if mustNot != nil && matches(mustNot, tag, false) {
+		err = flavor.Errorf(flavor.CodePrecondition, "it is as If-None-Match says it must not be; nothing was done")
+	}
+	return release, err
+}
+
+// everybody is the weight of a lock that excludes all others.
+const everybody = 1 << 30
+
+// resourceLocks keeps a change with a condition apart from all other changes of
+// the same resource in this process; changes without one run side by side.
+type resourceLocks struct {
+	mu    sync.Mutex
+	locks map[string]*resourceLock
+}
+
+type resourceLock struct {
+	*semaphore.Weighted
+	users int
+}
+
+func (l *resourceLocks) lock(ctx context.Context, resource string, alone bool) (release func(), err error) {
+	l.mu.Lock()
+	if l.locks == nil {
+		l.locks = map[string]*resourceLock{}
+	}
+	lock, ok := l.locks[resource]
+	if !ok {
+		lock = &resourceLock{Weighted: semaphore.NewWeighted(everybody)}
+		l.locks[resource] = lock
+	}
+	lock.users++
+	l.mu.Unlock()
+	leave := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if lock.users--; lock.users == 0 {
+			delete(l.locks, resource)
+		}
+	}
+	weight := int64(1)
+	if alone {
+		weight = everybody
+	}
+	if err := lock.Acquire(ctx, weight); err != nil {
+		leave()
+		return nil, fmt.Errorf("while waiting for another change of the same resource: %w", err)
+	}
+	return func() {
+		lock.Release(weight)
+		leave()
+	}, nil
+}
+
+// Shared by all answers; net/http does not modify them.
+var (
+	vary    = []string{"Accept, X-Auth-Token, Authorization, X-Auth-Token-KeyStone, user, password"}
+	private = []string{"private"}
+	noStore = []string{"no-store"}
+	nosniff = []string{"nosniff"}
+)
+
+// representation answers a GET with a body whose tag is known, or with 304.
+func (k *call) representation(contentType []string, body []byte, tag, length string) error {
+	h := k.Response().Header()
+	h["Etag"] = []string{tag}
+	h["Vary"] = vary
+	h["Cache-Control"] = private
+	if theirs, ok := k.Request().Header["If-None-Match"]; ok && matches(theirs, tag, false) {
+		k.Response().WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return k.write(http.StatusOK, contentType, body, length)
+}
+
+// write sends a whole body; to a HEAD its length alone.
+func (k *call) write(status int, contentType []string, body []byte, length string) error {
+	h := k.Response().Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{length}
+	k.Response().WriteHeader(status)
+	if k.Request().Method == http.MethodHead {
+		return nil
+	}
+	// A client that has gone is no fault of ours, and there is nobody to tell.
+	_, _ = k.Response().Write(body)
+	return nil
+}

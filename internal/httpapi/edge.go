@@ -1,0 +1,142 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+)
+
+const (
+	requestIDHeader   = "X-Request-Id"
+	unreachableHeader = "X-Flavorsync-Unreachable"
+)
+
+// edge is the only middleware: it stands around every request, gives it its id,
+// turns errors and panics into answers, and writes its line into the log.
+func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		k := &call{Context: c, s: s, ctx: r.Context(), started: s.now(), format: negotiate(r.Header["Accept"])}
+		k.takeQuery()
+		k.id = requestID(r.Header.Get(requestIDHeader))
+		h := c.Response().Header()
+		h[requestIDHeader] = []string{k.id}
+		h["X-Content-Type-Options"] = nosniff
+		err := k.run(next)
+		if err != nil && !c.Response().Committed {
+			k.fail(err)
+		}
+		k.log(err)
+		if c.Response().Committed && errors.Is(err, errPanic) && c.Response().Status < http.StatusInternalServerError {
+			// Half an answer went out before the panic: cut the connection, so
+			// that nobody takes it for a whole one.
+			panic(http.ErrAbortHandler)
+		}
+		return nil
+	}
+}
+
+var errPanic = errors.New("panic")
+
+// run is next, with a panic as its error.
+func (k *call) run(next echo.HandlerFunc) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(p)
+		default:
+			err = fmt.Errorf("%w: %v", errPanic, p)
+			k.s.Log.LogAttrs(k.ctx, slog.LevelError, "panic",
+				slog.String("request_id", k.id),
+				slog.String("panic", k.redact(fmt.Sprint(p))),
+				slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	return next(k)
+}
+
+// requestID is the client's own where it is sane, so that one id goes through
+// all the logs, else a new one.
+func requestID(theirs string) string {
+	if theirs != "" && len(theirs) <= 64 && strings.Trim(theirs, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == "" {
+		return theirs
+	}
+	var raw [16]byte
+	binary.LittleEndian.PutUint64(raw[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(raw[8:], rand.Uint64())
+	return "req-" + hex.EncodeToString(raw[:])
+}
+
+// log writes the one line of this request.
+func (k *call) log(err error) {
+	r, response := k.Request(), k.Response()
+	level := slog.LevelInfo
+	if response.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+		level = slog.LevelError
+	}
+	if !k.s.Log.Enabled(k.ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 12)
+	attrs = append(attrs,
+		slog.String("method", shortened(r.Method, 16)),
+		slog.String("route", k.pattern()),
+		slog.String("path", shortened(r.URL.Path, 512)),
+		slog.Int("status", response.Status),
+		slog.Float64("duration_ms", float64(k.s.now().Sub(k.started).Microseconds())/1000),
+		slog.String("request_id", k.id),
+		slog.Int64("bytes", response.Size),
+		slog.String("remote", r.RemoteAddr),
+	)
+	if k.who.Provider != "" {
+		attrs = append(attrs, slog.String("caller", k.who.Provider+"/"+k.who.ID))
+	}
+	if k.trace != nil {
+		if ids := k.trace.RequestIDs(); len(ids) > 0 {
+			attrs = append(attrs, slog.Any("nova_request_ids", ids))
+		}
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", k.redact(causes(err))))
+	}
+	k.s.Log.LogAttrs(k.ctx, level, "request", attrs...)
+}
+
+// causes is err's text, with the failures of the nodes.
+func causes(err error) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*flavor.Error](err); ok {
+		for _, n := range e.Nodes {
+			text += "; " + n.Node + ": " + n.Err.Error()
+		}
+	}
+	return text
+}
+
+// pattern is the canonical route, "" where none matched.
+func (k *call) pattern() string {
+	if k.route == nil {
+		return ""
+	}
+	return k.route.pattern
+}
+
+// shortened keeps a hostile request from filling the log.
+func shortened(text string, limit int) string {
+	if len(text) > limit {
+		return text[:limit] + "…"
+	}
+	return text
+}

@@ -1,0 +1,173 @@
+// Package httpapi is the HTTP edge: echo routes, the JSON and XML codec, who is
+// asking, conditions and pages, the one place where an error becomes a status,
+// and the request log. No rule of the product lives here: a handler decodes,
+// calls the marketplace and encodes.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/identity"
+	"github.com/flavorsync/flavorsync/internal/marketplace"
+)
+
+// Promoted is what the promoted routes call. PromotedFlavors may answer the same
+// slice again and again; it is never modified here.
+type Promoted interface {
+	PromotedFlavors(ctx context.Context) ([]flavor.Flavor, error)
+	PromotedFlavor(ctx context.Context, id string) (flavor.Flavor, error)
+	CreatePromoted(ctx context.Context, p flavor.Principal, patch flavor.Patch) (flavor.Flavor, error)
+	ChangePromoted(ctx context.Context, p flavor.Principal, id string, patch flavor.Patch) (flavor.Flavor, error)
+	DeletePromoted(ctx context.Context, p flavor.Principal, id string, uninstall bool) error
+}
+
+// Private is what the routes of one region's flavors call, with the caller's
+// own Keystone token ("" where none was sent).
+type Private interface {
+	Regions(ctx context.Context) ([]string, error)
+	RegionFlavors(ctx context.Context, p flavor.Principal, region string, token flavor.Secret) ([]flavor.Flavor, error)
+	RegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string) (flavor.Flavor, error)
+	CreateRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, patch flavor.Patch) (flavor.Flavor, error)
+	ChangeRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string, patch flavor.Patch) (flavor.Flavor, error)
+	DeleteRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string) error
+}
+
+// Infrastructures is what the infrastructure routes call.
+type Infrastructures interface {
+	Infrastructures(ctx context.Context, p flavor.Principal) ([]flavor.Region, error)
+	Infrastructure(ctx context.Context, p flavor.Principal, name string) (flavor.Region, error)
+	CreateInfrastructure(ctx context.Context, p flavor.Principal, patch flavor.RegionPatch) (flavor.Region, error)
+	ChangeInfrastructure(ctx context.Context, p flavor.Principal, name string, patch flavor.RegionPatch) (flavor.Region, error)
+	DeleteInfrastructure(ctx context.Context, p flavor.Principal, name string, force bool) error
+}
+
+// Public is what the routes of the public flavors call.
+type Public interface {
+	Flavors(ctx context.Context, p flavor.Principal, f marketplace.Filter) (marketplace.Listing, error)
+	Flavor(ctx context.Context, p flavor.Principal, id, node string) (flavor.Flavor, error)
+	CreateFlavor(ctx context.Context, p flavor.Principal, patch flavor.Patch) (flavor.Flavor, error)
+	ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch) (flavor.Flavor, error)
+	DeleteFlavor(ctx context.Context, p flavor.Principal, id, node string) error
+}
+
+// Market is all of the marketplace that is served; *marketplace.Market is one.
+type Market interface {
+	Promoted
+	Private
+	Infrastructures
+	Public
+}
+
+// Authenticator tells who sent a credential; *identity.Chain is one. Its errors
+// are flavor.CodeUnauthorized and flavor.CodeUnavailable.
+type Authenticator interface {
+	Authenticate(ctx context.Context, cred identity.Credential) (flavor.Principal, error)
+}
+
+var (
+	_ Market        = (*marketplace.Market)(nil)
+	_ Authenticator = (*identity.Chain)(nil)
+)
+
+// Config is what a Server needs. Market, Identity, Log and Ready are required.
+type Config struct {
+	Market   Market
+	Identity Authenticator
+	Log      *slog.Logger
+	Ready    func(context.Context) error // nil error: the database is migrated and answers
+	OpenAPI  []byte                      // served at /openapi.yaml; 404 where nil
+	XSD      []byte                      // served at /flavorsync.xsd; 404 where nil
+
+	RequestsPerSecond     int // for each caller; 0 is no limit
+	FailedLoginsPerMinute int // for each address with basic credentials; 0 is no limit
+
+	// ShutdownGrace is how long Serve waits at its end for the requests that
+	// run; 30 s where it is 0.
+	ShutdownGrace time.Duration
+}
+
+// Time and size limits of one connection. An answer may take long (several
+// regions, each within the engine's time limit), so writing has ample time.
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 30 * time.Second
+	writeTimeout      = 5 * time.Minute
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 64 << 10
+	shutdownGrace     = 30 * time.Second
+	readyTimeout      = 5 * time.Second
+)
+
+// Server answers the HTTP API. It is an http.Handler, safe for concurrent use.
+type Server struct {
+	Config
+	echo     *echo.Echo
+	callers  *callerLimits // nil: no limit
+	logins   *loginLimits  // nil: no limit
+	resource resourceLocks
+	promoted [formats]renderedList
+	now      func() time.Time
+}
+
+// New makes a Server of cfg.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg, echo: echo.New(), now: time.Now}
+	if cfg.RequestsPerSecond > 0 {
+		s.callers = newCallerLimits(cfg.RequestsPerSecond)
+	}
+	if cfg.FailedLoginsPerMinute > 0 {
+		s.logins = newLoginLimits(cfg.FailedLoginsPerMinute)
+	}
+	// Whoever stands before us may write X-Forwarded-For as they like.
+	s.echo.IPExtractor = echo.ExtractIPDirect()
+	s.echo.Use(s.edge)
+	s.route()
+	return s
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	trimSlash(r)
+	s.echo.ServeHTTP(w, r)
+}
+
+// Serve answers the connections of l until ctx ends, then takes no new ones and
+// lets the running requests finish within ShutdownGrace. It closes l. The error
+// is nil after a complete shutdown.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	server := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("while serving on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace := s.ShutdownGrace
+	if grace == 0 {
+		grace = shutdownGrace
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := server.Shutdown(ending); err != nil {
+		return fmt.Errorf("requests were still running %s after the end of %s: %w", grace, l.Addr(), errors.Join(err, server.Close()))
+	}
+	return nil
+}

@@ -1,0 +1,582 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/marketplace"
+	"github.com/flavorsync/flavorsync/internal/openstack"
+)
+
+// route is one method of one path.
+type route struct {
+	method  string
+	pattern string // canonical, as the log and the description name it
+	kind    kind
+	handle  func(*call) error
+	// siblings are all the routes of the pattern.
+	siblings []*route
+}
+
+// kind says what stands before a route's handler.
+type kind int
+
+const (
+	open     kind = iota // no credential
+	user                 // a credential
+	nova                 // a credential; Nova is called
+	managers             // as nova; who is no manager, nor the owner, may not at all
+)
+
+// routes are all that is served below both prefixes.
+func (s *Server) routes() []*route {
+	return []*route{
+		{method: http.MethodGet, pattern: "/v1/promotedflavors", kind: user, handle: listPromoted},
+		{method: http.MethodPost, pattern: "/v1/promotedflavors", kind: managers, handle: createPromoted},
+		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}", kind: user, handle: getPromoted},
+		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}", kind: managers, handle: changePromoted},
+		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}", kind: managers, handle: deletePromoted},
+
+		{method: http.MethodGet, pattern: "/v1/regions", kind: user, handle: listRegions},
+		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors", kind: nova, handle: listRegionFlavors},
+		{method: http.MethodPost, pattern: "/v1/regions/{region}/flavors", kind: nova, handle: createRegionFlavor},
+		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: getRegionFlavor},
+		{method: http.MethodPut, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: changeRegionFlavor},
+		{method: http.MethodDelete, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: deleteRegionFlavor},
+
+		{method: http.MethodGet, pattern: "/v1/infrastructures", kind: managers, handle: listInfrastructures},
+		{method: http.MethodPost, pattern: "/v1/infrastructures", kind: managers, handle: createInfrastructure},
+		{method: http.MethodGet, pattern: "/v1/infrastructures/{id}", kind: managers, handle: getInfrastructure},
+		{method: http.MethodPut, pattern: "/v1/infrastructures/{id}", kind: managers, handle: changeInfrastructure},
+		{method: http.MethodDelete, pattern: "/v1/infrastructures/{id}", kind: managers, handle: deleteInfrastructure},
+
+		{method: http.MethodGet, pattern: "/v1/flavors", kind: nova, handle: listFlavors},
+		{method: http.MethodPost, pattern: "/v1/flavors", kind: nova, handle: createFlavor},
+		{method: http.MethodGet, pattern: "/v1/flavors/{id}", kind: nova, handle: getFlavor},
+		{method: http.MethodPut, pattern: "/v1/flavors/{id}", kind: nova, handle: changeFlavor},
+		{method: http.MethodDelete, pattern: "/v1/flavors/{id}", kind: nova, handle: deleteFlavor},
+
+		{method: http.MethodGet, pattern: "/v1/whoami", kind: user, handle: whoami},
+	}
+}
+
+// route registers everything with echo: each path below both prefixes and under
+// its other names, and HEAD for each GET.
+func (s *Server) route() {
+	all := s.routes()
+	byPattern := map[string][]*route{}
+	for _, rt := range all {
+		byPattern[rt.pattern] = append(byPattern[rt.pattern], rt)
+	}
+	for _, rt := range all {
+		rt.siblings = byPattern[rt.pattern]
+		for _, path := range aliases(rt.pattern) {
+			s.add(rt, path)
+			s.add(rt, "/api"+path)
+		}
+	}
+	s.add(&route{method: http.MethodGet, pattern: "/healthz", handle: healthz}, "/healthz")
+	s.add(&route{method: http.MethodGet, pattern: "/readyz", handle: readyz}, "/readyz")
+	s.document("/openapi.yaml", "application/yaml", s.OpenAPI)
+	s.document("/flavorsync.xsd", "application/xml; charset=utf-8", s.XSD)
+}
+
+var echoParameters = strings.NewReplacer("{", ":", "}", "")
+
+func (s *Server) add(rt *route, path string) {
+	handler := func(c echo.Context) error { return c.(*call).serve(rt) }
+	path = echoParameters.Replace(path)
+	s.echo.Add(rt.method, path, handler)
+	if rt.method == http.MethodGet {
+		s.echo.Add(http.MethodHead, path, handler)
+	}
+}
+
+// aliases are a canonical path and its other names.
+func aliases(path string) []string {
+	if path == "/v1/regions" {
+		return []string{path, "/v1/nodes"}
+	}
+	if rest, ok := strings.CutPrefix(path, "/v1/regions/"); ok {
+		return []string{path, "/v1/region/" + rest}
+	}
+	return []string{path}
+}
+
+// serve runs rt's handler once the caller is known.
+func (k *call) serve(rt *route) error {
+	k.route = rt
+	if rt.kind == open {
+		return rt.handle(k)
+	}
+	if err := k.authenticate(); err != nil {
+		return err
+	}
+	if k.queryErr != nil {
+		return k.queryErr
+	}
+	if rt.kind == nova || rt.kind == managers {
+		k.ctx, k.trace = openstack.WithTrace(k.ctx)
+	}
+	return rt.handle(k)
+}
+
+// allow is the Allow header of a 405 that one of our own rules made: without
+// the method that is not allowed now, and, for who is no manager, without any
+// that is a manager's.
+func (rt *route) allow(code flavor.Code) string {
+	methods := []string{http.MethodOptions}
+	for _, sibling := range rt.siblings {
+		if sibling == rt || code == flavor.CodeManagerOnly && sibling.kind == managers {
+			continue
+		}
+		methods = append(methods, sibling.method)
+		if sibling.method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	slices.Sort(methods)
+	return strings.Join(methods, ", ")
+}
+
+// The answers of the handlers.
+
+func (k *call) answer(body []byte) error {
+	return k.representation(contentTypes[k.format], body, etag(body), strconv.Itoa(len(body)))
+}
+
+func (k *call) flavor(f flavor.Flavor, err error) error {
+	if err != nil {
+		return err
+	}
+	return k.answer(encodeFlavor(k.format, &f))
+}
+
+func (k *call) flavors(list []flavor.Flavor, err error) error {
+	if err != nil {
+		return err
+	}
+	if list, err = k.page(list); err != nil {
+		return err
+	}
+	return k.answer(encodeFlavors(k.format, list))
+}
+
+func (k *call) changed(body []byte) error {
+	k.Response().Header()["Vary"] = vary
+	return k.write(http.StatusOK, contentTypes[k.format], body, strconv.Itoa(len(body)))
+}
+
+func (k *call) changedFlavor(f flavor.Flavor, err error) error {
+	if err != nil {
+		return err
+	}
+	return k.changed(encodeFlavor(k.format, &f))
+}
+
+// created answers 201, with a Location below the path that was called.
+func (k *call) created(id string, body []byte) error {
+	h := k.Response().Header()
+	h["Vary"] = vary
+	h.Set("Location", k.Request().URL.EscapedPath()+"/"+url.PathEscape(id))
+	return k.write(http.StatusCreated, contentTypes[k.format], body, strconv.Itoa(len(body)))
+}
+
+func (k *call) createdFlavor(f flavor.Flavor, err error) error {
+	if err != nil {
+		return err
+	}
+	return k.created(f.ID, encodeFlavor(k.format, &f))
+}
+
+func (k *call) deleted(err error) error {
+	if err != nil {
+		return err
+	}
+	k.Response().Header()["Vary"] = vary
+	k.Response().WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// guardFlavor is guard for a flavor, by its id alone: one flavor has several
+// paths.
+func (k *call) guardFlavor(id string, get func() (flavor.Flavor, error)) (release func(), err error) {
+	return k.guard("flavor "+id, func() ([]byte, error) {
+		f, err := get()
+		return encodeFlavor(k.format, &f), err
+	})
+}
+
+// Promoted flavors.
+
+// renderedList is the last whole list that was asked for in one format. The
+// marketplace answers the same slice until something changes, so its place in
+// memory, which is not used again while it is kept here, tells it.
+type renderedList struct{ atomic.Pointer[rendered] }
+
+type rendered struct {
+	of          []flavor.Flavor
+	body        []byte
+	tag, length string
+}
+
+func (l *renderedList) of(list []flavor.Flavor, as format) *rendered {
+	last := l.Load()
+	if last != nil && len(last.of) == len(list) && unsafe.SliceData(last.of) == unsafe.SliceData(list) {
+		return last
+	}
+	body := encodeFlavors(as, list)
+	next := &rendered{of: list, body: body, tag: etag(body), length: strconv.Itoa(len(body))}
+	l.Store(next)
+	return next
+}
+
+func listPromoted(k *call) error {
+	list, err := k.s.Market.PromotedFlavors(k.ctx)
+	if err != nil || k.query != nil {
+		return k.flavors(list, err)
+	}
+	r := k.s.promoted[k.format].of(list, k.format)
+	return k.representation(contentTypes[k.format], r.body, r.tag, r.length)
+}
+
+func getPromoted(k *call) error {
+	id, err := k.flavorID()
+	if err != nil {
+		return err
+	}
+	return k.flavor(k.s.Market.PromotedFlavor(k.ctx, id))
+}
+
+func createPromoted(k *call) error {
+	patch, err := k.flavorPatch()
+	if err != nil {
+		return err
+	}
+	return k.createdFlavor(k.s.Market.CreatePromoted(k.ctx, k.who, patch))
+}
+
+func changePromoted(k *call) error {
+	id, err := k.flavorID()
+	if err != nil {
+		return err
+	}
+	patch, err := k.flavorPatch()
+	if err != nil {
+		return err
+	}
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.PromotedFlavor(k.ctx, id) })
+	if err != nil {
+		return err
+	}
+	defer release()
+	return k.changedFlavor(k.s.Market.ChangePromoted(k.ctx, k.who, id, patch))
+}
+
+func deletePromoted(k *call) error {
+	id, err := k.flavorID()
+	if err != nil {
+		return err
+	}
+	uninstall, err := k.flag("uninstall")
+	if err != nil {
+		return err
+	}
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.PromotedFlavor(k.ctx, id) })
+	if err != nil {
+		return err
+	}
+	defer release()
+	return k.deleted(k.s.Market.DeletePromoted(k.ctx, k.who, id, uninstall))
+}
+
+// Regions and their own flavors.
+
+func listRegions(k *call) error {
+	names, err := k.s.Market.Regions(k.ctx)
+	if err != nil {
+		return err
+	}
+	return k.answer(encodeRegions(k.format, names))
+}
+
+func listRegionFlavors(k *call) error {
+	region, err := k.region("region")
+	if err != nil {
+		return err
+	}
+	return k.flavors(k.s.Market.RegionFlavors(k.ctx, k.who, region, k.keystoneToken()))
+}
+
+func createRegionFlavor(k *call) error {
+	region, err := k.region("region")
+	if err != nil {
+		return err
+	}
+	patch, err := k.flavorPatch()
+	if err != nil {
+		return err
+	}
+	return k.createdFlavor(k.s.Market.CreateRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), patch))
+}
+
+// regionAndID are both parameters of a path below a region.
+func (k *call) regionAndID() (region, id string, err error) {
+	if region, err = k.region("region"); err == nil {
+		id, err = k.flavorID()
+	}
+	return region, id, err
+}
+
+func getRegionFlavor(k *call) error {
+	region, id, err := k.regionAndID()
+	if err != nil {
+		return err
+	}
+	return k.flavor(k.s.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id))
+}
+
+func changeRegionFlavor(k *call) error {
+	region, id, err := k.regionAndID()
+	if err != nil {
+		return err
+	}
+	patch, err := k.flavorPatch()
+	if err != nil {
+		return err
+	}
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) {
+		return k.s.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
+	})
+	if err != nil {
+		return err
+	}
+	defer release()
+	return k.changedFlavor(k.s.Market.ChangeRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id, patch))
+}
+
+func deleteRegionFlavor(k *call) error {
+	region, id, err := k.regionAndID()
+	if err != nil {
+		return err
+	}
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) {
+		return k.s.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
+	})
+	if err != nil {
+		return err
+	}
+	defer release()
+	return k.deleted(k.s.Market.DeleteRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id))
+}
+
+// Infrastructures.
+
+func listInfrastructures(k *call) error {
+	list, err := k.s.Market.Infrastructures(k.ctx, k.who)
+	if err != nil {
+		return err
+	}
+	return k.answer(encodeInfrastructures(k.format, list))
+}
+
+func getInfrastructure(k *call) error {
+	name, err := k.region("id")
+	if err != nil {
+		return err
+	}
+	r, err := k.s.Market.Infrastructure(k.ctx, k.who, name)
+	if err != nil {
+		return err
+	}
+	return k.answer(encodeInfrastructure(k.format, &r))
+}
+
+func createInfrastructure(k *call) error {
+	patch, _, err := k.infrastructurePatch()
+	if err != nil {
+		return err
+	}
+	r, err := k.s.Market.CreateInfrastructure(k.ctx, k.who, patch)
+	if err != nil {
+		return err
+	}
+	return k.created(r.Name, encodeInfrastructureName(k.format, r.Name))
+}
+
+func (k *call) guardInfrastructure(name string) (release func(), err error) {
+	return k.guard("infrastructure "+name, func() ([]byte, error) {
+		r, err := k.s.Market.Infrastructure(k.ctx, k.who, name)
+		return encodeInfrastructure(k.format, &r), err
+	})
+}
+
+func changeInfrastructure(k *call) error {
+	name, err := k.region("id")
+	if err != nil {
+		return err
+	}
+	patch, id, err := k.infrastructurePatch()
+	if err != nil {
+		return err
+	}
+	if id != nil && *id != name {
+		return flavor.Invalid("id: is the region's name, %s, and does not change", name)
+	}
+	release, err := k.guardInfrastructure(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	r, err := k.s.Market.ChangeInfrastructure(k.ctx, k.who, name, patch)
+	if err != nil {
+		return err
+	}
+	return k.changed(encodeInfrastructureName(k.format, r.Name))
+}
+
+func deleteInfrastructure(k *call) error {
+	name, err := k.region("id")
+	if err != nil {
+		return err
+	}
+	force, err := k.flag("force")
+	if err != nil {
+		return err
+	}
+	release, err := k.guardInfrastructure(name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return k.deleted(k.s.Market.DeleteInfrastructure(k.ctx, k.who, name, force))
+}
+
+// Public flavors, and the private ones beside them.
+
+func listFlavors(k *call) error {
+	var filter marketplace.Filter
+	var err error
+	if filter.Public, err = k.filter("public"); err != nil {
+		return err
+	}
+	if filter.Promoted, err = k.filter("promoted"); err != nil {
+		return err
+	}
+	filter.Fresh = noCache(k.Request().Header)
+	listing, err := k.s.Market.Flavors(k.ctx, k.who, filter)
+	if err == nil && len(listing.Unreachable) > 0 {
+		k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
+	}
+	return k.flavors(listing.Flavors, err)
+}
+
+// noCache says whether the client wants nothing that was known before.
+func noCache(h http.Header) bool {
+	for _, value := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(directive), "no-cache") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// idAndNode are {id} of the path and ?node=.
+func (k *call) idAndNode() (id, node string, err error) {
+	if id, err = k.flavorID(); err == nil {
+		node, err = k.node()
+	}
+	return id, node, err
+}
+
+func getFlavor(k *call) error {
+	id, node, err := k.idAndNode()
+	if err != nil {
+		return err
+	}
+	return k.flavor(k.s.Market.Flavor(k.ctx, k.who, id, node))
+}
+
+func createFlavor(k *call) error {
+	patch, err := k.flavorPatch()
+	if err != nil {
+		return err
+	}
+	return k.createdFlavor(k.s.Market.CreateFlavor(k.ctx, k.who, patch))
+}
+
+func changeFlavor(k *call) error {
+	id, node, err := k.idAndNode()
+	if err != nil {
+		return err
+	}
+	patch, err := k.flavorPatch()
+	if err != nil {
+		return err
+	}
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.Flavor(k.ctx, k.who, id, node) })
+	if err != nil {
+		return err
+	}
+	defer release()
+	return k.changedFlavor(k.s.Market.ChangeFlavor(k.ctx, k.who, id, node, patch))
+}
+
+func deleteFlavor(k *call) error {
+	id, node, err := k.idAndNode()
+	if err != nil {
+		return err
+	}
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.Flavor(k.ctx, k.who, id, node) })
+	if err != nil {
+		return err
+	}
+	defer release()
+	return k.deleted(k.s.Market.DeleteFlavor(k.ctx, k.who, id, node))
+}
+
+func whoami(k *call) error { return k.answer(encodeWhoami(k.format, &k.who)) }
+
+// Health and descriptions.
+
+func (k *call) plain(status int, text string) error {
+	h := k.Response().Header()
+	h["Cache-Control"] = noStore
+	return k.write(status, plainText, []byte(text), strconv.Itoa(len(text)))
+}
+
+func healthz(k *call) error { return k.plain(http.StatusOK, "ok\n") }
+
+func readyz(k *call) error {
+	ctx, cancel := context.WithTimeout(k.ctx, readyTimeout)
+	defer cancel()
+	if err := k.s.Ready(ctx); err != nil {
+		k.Response().Header().Set("Retry-After", "5")
+		// The answer is out: the error goes on to the log alone.
+		return errors.Join(err, k.plain(http.StatusServiceUnavailable, "not ready: the log says why (request id "+k.id+")\n"))
+	}
+	return k.plain(http.StatusOK, "ok\n")
+}
+
+// document serves a file that does not change while we run.
+func (s *Server) document(path, contentType string, body []byte) {
+	if body == nil {
+		return
+	}
+	types, tag, length := []string{contentType}, etag(body), strconv.Itoa(len(body))
+	s.add(&route{method: http.MethodGet, pattern: path, handle: func(k *call) error {
+		return k.representation(types, body, tag, length)
+	}}, path)
+}
