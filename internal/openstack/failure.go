@@ -220,7 +220,7 @@ func (a attempt) explainStatus(answer gophercloud.ErrUnexpectedResponseCode) err
 		}
 		return a.refusal(status, "its Nova forbids this to the service account; its operator should give that account the role that may manage flavors (mostly admin)")
 	case http.StatusNotFound:
-		if a.flavorID != "" && saysJSON(answer, "itemNotFound") {
+		if kind, _ := says(answer); a.flavorID != "" && kind == "itemNotFound" {
 			return a.gone(status)
 		}
 	case http.StatusConflict:
@@ -252,9 +252,10 @@ func (a attempt) refusal(cause error, format string, args ...any) error {
 }
 
 func (a attempt) explainKeystone(status *statusError, answer gophercloud.ErrUnexpectedResponseCode, fail func(flavor.Code, string, ...any) error) error {
+	kind, _ := says(answer)
 	switch code := status.status; {
 	case a.delegated && (code == http.StatusUnauthorized || code == http.StatusForbidden ||
-		code == http.StatusNotFound && saysJSON(answer, "error")):
+		code == http.StatusNotFound && kind == "error"):
 		return fail(flavor.CodeKeystone, "%s does not accept it: it may be expired, revoked or of another cloud; issue a new one and send it as X-Auth-Token-KeyStone", a.who())
 	case !a.delegated && (code == http.StatusUnauthorized || code == http.StatusForbidden):
 		return a.refusal(status, "its Keystone refuses it; correct username, password, tenant and the domain names of this infrastructure with PUT /v1/infrastructures/%s", a.region)
@@ -279,36 +280,23 @@ func (a attempt) misbehaviour(status int) string {
 	}
 }
 
-// saysJSON says whether an error answer is a JSON object with that key: so
-// Nova's and Keystone's own differ from those of a proxy or a wrong path.
-func saysJSON(answer gophercloud.ErrUnexpectedResponseCode, key string) bool {
-	_, ok := foreign(answer)[key]
-	return ok
-}
+// novaFault is how Nova and Keystone write an error: {"itemNotFound": {"code":
+// 404, "message": "..."}}. A long one may be cut, so it is not decoded.
+var novaFault = regexp.MustCompile(`^\s*\{\s*"(\w+)"\s*:\s*\{[^{}]*?"message"\s*:\s*"((?:[^"\\]|\\.)*)`)
 
-func foreign(answer gophercloud.ErrUnexpectedResponseCode) map[string]json.RawMessage {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(answer.Body, &fields) != nil {
-		return nil
+// says is the kind and the message of an error answer, to be recognised, never
+// told; none in that of a proxy or of a wrong path.
+func says(answer gophercloud.ErrUnexpectedResponseCode) (kind, message string) {
+	if m := novaFault.FindSubmatch(answer.Body); m != nil {
+		return string(m[1]), string(m[2])
 	}
-	return fields
-}
-
-// novaSays is the message of an error of Nova, to be recognised, never told.
-func novaSays(answer gophercloud.ErrUnexpectedResponseCode, key string) string {
-	var fault struct {
-		Message string `json:"message"`
-	}
-	if json.Unmarshal(foreign(answer)[key], &fault) != nil {
-		return ""
-	}
-	return fault.Message
+	return "", ""
 }
 
 // conflict says what a 409 of Nova is about.
 func (a attempt) conflict(answer gophercloud.ErrUnexpectedResponseCode) string {
 	const blind = " (a Nova on MariaDB tells neither case nor accents apart)"
-	switch said := novaSays(answer, "conflictingRequest"); {
+	switch _, said := says(answer); {
 	case strings.HasPrefix(said, "Flavor with name "):
 		return "its Nova has a flavor of this name already" + blind + "; choose another name, or install that one"
 	case strings.HasPrefix(said, "Flavor with ID "):
@@ -330,7 +318,7 @@ var fieldNames = map[string]string{
 
 // refusedField names the field a 400 of Nova is about, if that can be told.
 func refusedField(answer gophercloud.ErrUnexpectedResponseCode) string {
-	said := novaSays(answer, "badRequest")
+	_, said := says(answer)
 	if m := novaField.FindStringSubmatch(said); m != nil {
 		if field, ok := fieldNames[m[1]+m[2]]; ok {
 			return "the value of " + field

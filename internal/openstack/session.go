@@ -248,11 +248,13 @@ func (c *Clouds) validate(ctx context.Context, r flavor.Region, token string) (*
 		}
 		c.tokens.Remove(key)
 	}
+	// Shared by all who bring this token first, so it is not the first one's.
+	detached := context.WithoutCancel(ctx)
 	done := c.validations.DoChan(string(key[:]), func() (any, error) {
 		if v, ok := c.tokens.Get(key); ok && c.now().Before(v.until) {
 			return v, nil
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.RegionTimeout)
+		ctx, cancel := context.WithTimeout(detached, c.cfg.RegionTimeout)
 		defer cancel()
 		v, err := c.ask(ctx, r.Name, at, token)
 		if err != nil {
