@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+)
+
+// Catalogue is one state of the catalogue, shared by all who read it: change
+// nothing of what it or its methods give.
+type Catalogue struct {
+	Flavors       []flavor.Flavor       // in the order of flavor.Compare, Nodes filled
+	Installations []flavor.Installation // by flavor, then region
+
+	byID, byName map[string]int
+	installed    map[string][]flavor.Installation
+	in           map[string][]flavor.Installation
+}
+
+func newCatalogue(fs []flavor.Flavor, is []flavor.Installation) *Catalogue {
+	c := &Catalogue{
+		Flavors: fs, Installations: is,
+		byID: make(map[string]int, len(fs)), byName: make(map[string]int, len(fs)),
+		installed: map[string][]flavor.Installation{}, in: map[string][]flavor.Installation{},
+	}
+	for i, f := range fs {
+		c.byID[f.ID], c.byName[f.Name] = i, i
+	}
+	for _, i := range is {
+		c.installed[i.FlavorID] = append(c.installed[i.FlavorID], i)
+		c.in[i.Region] = append(c.in[i.Region], i)
+	}
+	return c
+}
+
+// ByID finds a flavor by its id in the catalogue.
+func (c *Catalogue) ByID(id string) (flavor.Flavor, bool) { return c.at(c.byID, id) }
+
+// ByName finds a flavor by its exact name.
+func (c *Catalogue) ByName(name string) (flavor.Flavor, bool) { return c.at(c.byName, name) }
+
+func (c *Catalogue) at(index map[string]int, key string) (flavor.Flavor, bool) {
+	if i, ok := index[key]; ok {
+		return c.Flavors[i], true
+	}
+	return flavor.Flavor{}, false
+}
+
+// Installed lists where a flavor is, by region.
+func (c *Catalogue) Installed(flavorID string) []flavor.Installation { return c.installed[flavorID] }
+
+// In lists what a region has, by flavor.
+func (c *Catalogue) In(region string) []flavor.Installation { return c.in[region] }
+
+// revalidate is how long a snapshot is believed without a look at the version
+// row, which other processes count up.
+const revalidate = time.Second
+
+// catalogueCache keeps the last snapshot. One that was loaded while this
+// process wrote is not believed: written counts every write after its commit
+// and before Write returns, and a snapshot carries the count from before its
+// own load began. So whoever sees a write done sees its snapshot too, however
+// the load and the write ran beside each other.
+type catalogueCache struct {
+	snapshot atomic.Pointer[snapshot]
+	writes   atomic.Uint64
+	// version is the highest this process has committed. A Galera node that
+	// has not applied it yet must not fill the snapshot.
+	version atomic.Int64
+	loading chan struct{} // holds one token: a mutex that a context can give up on
+}
+
+type snapshot struct {
+	*Catalogue
+	version int64
+	writes  uint64
+	checked time.Time
+}
+
+func newCatalogueCache() catalogueCache {
+	return catalogueCache{loading: make(chan struct{}, 1)}
+}
+
+func (c *catalogueCache) written(version int64, committed bool) {
+	for committed {
+		known := c.version.Load()
+		if known >= version || c.version.CompareAndSwap(known, version) {
+			break
+		}
+	}
+	c.writes.Add(1)
+}
+
+// forget is for when the tables themselves come and go.
+func (c *catalogueCache) forget() {
+	c.version.Store(0)
+	c.snapshot.Store(nil)
+	c.writes.Add(1)
+}
+
+// Catalogue is the catalogue as it is now: with every write that this process
+// has finished, and with those of others that are older than a second. Where
+// nothing has changed it costs two atomic reads and a look at the clock.
+func (s *Store) Catalogue(ctx context.Context) (*Catalogue, error) {
+	c := &s.cat
+	if snap := c.snapshot.Load(); snap != nil && snap.writes == c.writes.Load() {
+		age := s.now().Sub(snap.checked)
+		if age < revalidate {
+			return snap.Catalogue, nil
+		}
+		if age < 2*revalidate {
+			// One asks the database; the others need not wait for it.
+			select {
+			case c.loading <- struct{}{}:
+				defer func() { <-c.loading }()
+				return s.loadCatalogue(ctx)
+			default:
+				return snap.Catalogue, nil
+			}
+		}
+	}
+	select {
+	case c.loading <- struct{}{}:
+		defer func() { <-c.loading }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("while waiting for the catalogue: %w", context.Cause(ctx))
+	}
+	return s.loadCatalogue(ctx)
+}
+
+var errBehind = errors.New("this node of the database has not applied our last write yet")
+
+// loadCatalogue validates the snapshot, or makes a new one. Its caller holds
+// the token of loading.
+func (s *Store) loadCatalogue(ctx context.Context) (*Catalogue, error) {
+	c := &s.cat
+	// In this order, and before anything is read: see catalogueCache.
+	next := &snapshot{writes: c.writes.Load(), checked: s.now()}
+	needed := c.version.Load()
+	last := c.snapshot.Load()
+	if last != nil && last.writes == next.writes && next.checked.Sub(last.checked) < revalidate {
+		return last.Catalogue, nil // another has just loaded it
+	}
+	load := func(tx *Tx) (err error) {
+		if next.version, err = tx.version(); err != nil {
+			return err
+		}
+		if last != nil && last.version == next.version {
+			next.Catalogue = last.Catalogue
+			return nil
+		}
+		fs, is, err := tx.everything()
+		next.Catalogue = newCatalogue(fs, is)
+		return err
+	}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		if err := s.Read(ctx, load); err != nil {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if next.version < needed {
+			return struct{}{}, errBehind
+		}
+		return struct{}{}, nil
+	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: 5 * time.Millisecond, Multiplier: 1.5, MaxInterval: 200 * time.Millisecond, RandomizationFactor: 0.5,
+	}), backoff.WithMaxElapsedTime(2*time.Second))
+	if errors.Is(err, errBehind) {
+		// It will not come any more: the database was put back to an older state.
+		s.log.WarnContext(ctx, "the database is older than what was written to it; believing it", "version", next.version, "written", needed)
+		c.version.CompareAndSwap(needed, next.version)
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("while loading the catalogue: %w", err)
+	}
+	c.snapshot.Store(next)
+	return next.Catalogue, nil
+}
+
+// version is the catalogue's.
+func (tx *Tx) version() (version int64, err error) {
+	err = tx.db.Raw("SELECT version FROM catalogue_version WHERE id = 1").Scan(&version).Error
+	return version, tx.wrap(err, "reading the catalogue's version")
+}
+
+// countUp is the last statement of every transaction that has changed the
+// catalogue: versions are in the order of the commits, and the one row that
+// all of them want is held for a moment only.
+func (tx *Tx) countUp() (int64, error) {
+	set := tx.db.Exec("UPDATE catalogue_version SET version = version + 1 WHERE id = 1")
+	if set.Error == nil && set.RowsAffected != 1 {
+		return 0, errors.New("the database has no version of the catalogue: run flavorsync migrate up")
+	}
+	if set.Error != nil {
+		return 0, tx.wrap(set.Error, "counting up the catalogue's version")
+	}
+	return tx.version()
+}

@@ -1,0 +1,299 @@
+// Package store keeps the regions, the catalogue and the stored intents of
+// flavor changes, in SQLite or in MariaDB (and what speaks its protocol).
+//
+// Everything happens in Write and Read: a closure over one transaction, run
+// again as a whole when the database could not serialize it. A read inside
+// Write locks what it finds, so read-modify-write loses nothing. Both databases
+// pass the same suite, storetest.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	gormmysql "gorm.io/driver/mysql"
+	gormsqlite "gorm.io/driver/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+	"modernc.org/sqlite"
+)
+
+// Config says which database, and how.
+type Config struct {
+	Driver string // "sqlite" or "mysql"
+	// DSN is a file's name for SQLite, and for MariaDB what go-sql-driver
+	// takes: user:password@tcp(host:3306)/flavorsync. It is never printed.
+	DSN    string
+	Keyset *Keyset      // nil: regions can be neither read nor written
+	Log    *slog.Logger // nil: slog.Default()
+}
+
+// Store is an open database. Its methods may be called side by side.
+type Store struct {
+	driver  string
+	writer  *gorm.DB
+	reader  *gorm.DB // the writer itself on MariaDB
+	migrate func() (*sql.DB, error)
+	keyset  *Keyset
+	log     *slog.Logger
+	now     func() time.Time
+	cat     catalogueCache
+}
+
+const (
+	driverSQLite = "sqlite"
+	driverMySQL  = "mysql"
+)
+
+// Open opens the database, and creates the file where it is SQLite's and not
+// there yet. It does not migrate: see Up.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s := &Store{driver: cfg.Driver, keyset: cfg.Keyset, log: cfg.Log, now: time.Now, cat: newCatalogueCache()}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	var err error
+	switch cfg.Driver {
+	case driverSQLite:
+		err = s.openSQLite(ctx, cfg.DSN)
+	case driverMySQL:
+		err = s.openMySQL(ctx, cfg.DSN)
+	default:
+		return nil, fmt.Errorf("database.driver is %q: it must be sqlite or mysql", cfg.Driver)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close closes every connection.
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*gorm.DB{s.writer, s.reader} {
+		if db == nil {
+			continue
+		}
+		pool, err := db.DB()
+		if err == nil {
+			err = pool.Close()
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// SQLite has one writer: with one connection that begins IMMEDIATE, writers
+// queue in the process and none is refused after it has read. Readers have
+// connections of their own, which cannot write.
+func (s *Store) openSQLite(ctx context.Context, name string) error {
+	if err := prepareFile(name); err != nil {
+		return err
+	}
+	// A process-wide switch, against a file name that would smuggle in SQL.
+	sqlite.StrictPragmas(true)
+	writer, err := sqliteDSN(name, url.Values{"_txlock": {"immediate"}})
+	if err != nil {
+		return err
+	}
+	reader, err := sqliteDSN(name, url.Values{"_query_only": {"1"}})
+	if err != nil {
+		return err
+	}
+	open := func(dsn string, connections int) (*gorm.DB, error) {
+		pool, err := sql.Open(driverSQLite, dsn)
+		if err != nil {
+			return nil, fmt.Errorf("while opening the database file %s: %w", name, err)
+		}
+		pool.SetMaxOpenConns(connections)
+		pool.SetMaxIdleConns(connections)
+		if err := pool.PingContext(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("while opening the database file %s: %w", name, err), pool.Close())
+		}
+		return openGORM(sqliteDialector{gormsqlite.New(gormsqlite.Config{DriverName: driverSQLite, Conn: pool})})
+	}
+	// The writer first: it turns WAL on.
+	if s.writer, err = open(writer, 1); err != nil {
+		return err
+	}
+	if s.reader, err = open(reader, 8); err != nil {
+		return err
+	}
+	s.migrate = func() (*sql.DB, error) { return sql.Open(driverSQLite, writer) }
+	return nil
+}
+
+// prepareFile creates name for its owner alone (SQLite gives its -wal and -shm
+// files the same mode), and tells what is wrong where it cannot be one.
+func prepareFile(name string) error {
+	switch {
+	case name == "" || strings.ContainsRune(name, 0):
+		return errors.New("database.dsn is empty: for sqlite it is the name of a file, such as flavorsync.db")
+	case strings.HasPrefix(name, ":memory:"):
+		return errors.New("database.dsn is :memory:, but the database must be a file: several connections share it")
+	case strings.HasPrefix(name, "file:"):
+		return fmt.Errorf("database.dsn is the URI %s: for sqlite it is the plain name of a file, such as flavorsync.db", name)
+	}
+	dir := filepath.Dir(name)
+	if st, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the directory %s of the database file %s does not exist: create it, or change database.dsn", dir, name)
+	} else if err != nil {
+		return fmt.Errorf("while looking at the directory of the database file: %w", err)
+	} else if !st.IsDir() {
+		return fmt.Errorf("%s, where the database file %s should be, is not a directory", dir, filepath.Base(name))
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the operator's own configuration names it
+	if err != nil {
+		return fmt.Errorf("while opening the database file: %w", err)
+	}
+	return f.Close()
+}
+
+// sqliteDSN is the URI of the file name, whatever characters it has.
+func sqliteDSN(name string, more url.Values) (string, error) {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", fmt.Errorf("while finding the database file %s: %w", name, err)
+	}
+	query := url.Values{
+		"_journal_mode": {"WAL"},
+		"_busy_timeout": {"5000"},
+		"_foreign_keys": {"on"},
+		"_synchronous":  {"normal"},
+		// Else times are stored as Go's String(), monotonic clock and all.
+		"_time_format": {"sqlite"},
+		"_timezone":    {"UTC"},
+		"_dqs":         {"0"},
+	}
+	for key, values := range more {
+		query[key] = values
+	}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode(), nil
+}
+
+func (s *Store) openMySQL(ctx context.Context, dsn string) error {
+	cfg, err := mysqlConfig(dsn, "database.dsn")
+	if err != nil {
+		return err
+	}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return fmt.Errorf("while reading database.dsn for %s: %w", cfg.Addr, err)
+	}
+	pool := sql.OpenDB(connector)
+	pool.SetMaxOpenConns(24)
+	pool.SetMaxIdleConns(24)
+	// Below every proxy's own limit, and soon balanced again after a fail-over.
+	pool.SetConnMaxLifetime(3 * time.Minute)
+	pool.SetConnMaxIdleTime(time.Minute)
+	if err := pool.PingContext(ctx); err != nil {
+		return errors.Join(fmt.Errorf("while connecting to the database %s at %s: %w", cfg.DBName, cfg.Addr, err), pool.Close())
+	}
+	if s.writer, err = openGORM(gormmysql.New(gormmysql.Config{Conn: pool})); err != nil {
+		return errors.Join(err, pool.Close())
+	}
+	s.reader = s.writer
+	s.migrate = func() (*sql.DB, error) { return sql.OpenDB(connector), nil }
+	return nil
+}
+
+// mysqlConfig is dsn with the parameters this package needs. No error repeats
+// any of it, since a slip of the pen puts the password anywhere.
+func mysqlConfig(dsn, setting string) (*mysql.Config, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil || cfg.DBName == "" || cfg.Net != "tcp" && cfg.Net != "unix" {
+		return nil, fmt.Errorf("%s cannot be understood: write it as user:password@tcp(host:3306)/database", setting)
+	}
+	cfg.ParseTime = true
+	cfg.Loc = time.UTC
+	cfg.ClientFoundRows = true   // an UPDATE that changes nothing counts its row, as on SQLite
+	cfg.InterpolateParams = true // one round trip instead of three
+	cfg.MultiStatements = false
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 10 * time.Second
+	}
+	cfg.Collation = "utf8mb4_bin"
+	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin")); err != nil {
+		return nil, fmt.Errorf("while completing %s: %w", setting, err)
+	}
+	if cfg.Params == nil {
+		cfg.Params = map[string]string{}
+	}
+	cfg.Params["time_zone"] = "'+00:00'"
+	// Without it a value that is too long is cut silently.
+	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
+	return cfg, nil
+}
+
+// openGORM keeps GORM to what is asked of it: no transaction of its own, no
+// statement in a log (they hold values). It prepares no statements either:
+// inside a transaction database/sql cannot use them again, and GORM hands the
+// failure of one caller's cancelled preparation to the others that wait.
+func openGORM(d gorm.Dialector) (*gorm.DB, error) {
+	db, err := gorm.Open(d, &gorm.Config{
+		SkipDefaultTransaction: true,
+		TranslateError:         true,
+		DisableAutomaticPing:   true,
+		Logger:                 logger.Discard,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("while asking the database for its version: %w", err)
+	}
+	return db, nil
+}
+
+// sqliteDialector translates the errors of modernc's driver: GORM's own
+// translation reads fields that they do not export.
+type sqliteDialector struct{ gorm.Dialector }
+
+func (d sqliteDialector) Translate(err error) error {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch e.Code() {
+		case 1555, 2067: // SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE
+			return gorm.ErrDuplicatedKey
+		case 787: // SQLITE_CONSTRAINT_FOREIGNKEY
+			return gorm.ErrForeignKeyViolated
+		}
+	}
+	return err
+}
+
+// retryable says whether err means that the database could not serialize a
+// transaction, and has undone it or lets us undo it: run it again.
+func retryable(err error) bool {
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		switch e.Number {
+		case 1213, // deadlock; on Galera also a conflict found at commit
+			1205, // lock wait timeout
+			1020, // the row has changed since it was read
+			1047: // Galera: the node is not ready for use yet
+			return true
+		}
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()&0xff == 5 // SQLITE_BUSY, whatever the reason
+	}
+	return false
+}
+
+// noSuchTable says whether err is the answer of a database that has not been
+// migrated.
+func noSuchTable(err error) bool {
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		return e.Number == 1146
+	}
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()&0xff == 1 && strings.Contains(e.Error(), "no such table")
+	}
+	return false
+}

@@ -1,0 +1,193 @@
+package store
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+)
+
+type regionRow struct {
+	Name           string `gorm:"primaryKey"`
+	NameFolded     string
+	KeystoneURL    string `gorm:"column:keystone_url"`
+	NovaURL        string `gorm:"column:nova_url"`
+	Username       string
+	Password       []byte // encrypted
+	Tenant         string
+	UserDomain     string
+	ProjectDomain  string
+	Trusted        bool
+	NovaURLTrusted bool `gorm:"column:nova_url_trusted"`
+	State          string
+	LastError      string
+	CheckedAt      *time.Time // nil: never
+}
+
+func (regionRow) TableName() string { return "regions" }
+
+// settings are the columns that UpdateRegion sets.
+var settings = []string{
+	"keystone_url", "nova_url", "username", "password", "tenant", "user_domain", "project_domain", "trusted", "nova_url_trusted",
+}
+
+func (tx *Tx) regionRow(r flavor.Region) (regionRow, error) {
+	password, err := tx.s.keyset.encrypt(r.Name, r.Password)
+	row := regionRow{
+		Name: r.Name, NameFolded: strings.ToLower(r.Name),
+		KeystoneURL: r.KeystoneURL, NovaURL: r.NovaURL,
+		Username: r.Username, Password: password, Tenant: r.Tenant,
+		UserDomain: r.UserDomain, ProjectDomain: r.ProjectDomain,
+		Trusted: r.Trusted, NovaURLTrusted: r.NovaURLTrusted,
+	}
+	row.setStatus(r.Status)
+	return row, err
+}
+
+func (row *regionRow) setStatus(st flavor.RegionStatus) {
+	row.State = string(st.State)
+	if row.State == "" {
+		row.State = string(flavor.RegionUnknown)
+	}
+	// MariaDB refuses what is not UTF-8, and this may quote a foreign answer.
+	row.LastError = strings.ToValidUTF8(st.LastError, "\uFFFD")
+	row.CheckedAt = nil
+	if !st.CheckedAt.IsZero() {
+		at := micros(st.CheckedAt)
+		row.CheckedAt = &at
+	}
+}
+
+func (tx *Tx) region(row regionRow) (flavor.Region, error) {
+	password, err := tx.s.keyset.decrypt(row.Name, row.Password)
+	r := flavor.Region{
+		Name: row.Name, KeystoneURL: row.KeystoneURL, NovaURL: row.NovaURL,
+		Username: row.Username, Password: password, Tenant: row.Tenant,
+		UserDomain: row.UserDomain, ProjectDomain: row.ProjectDomain,
+		Trusted: row.Trusted, NovaURLTrusted: row.NovaURLTrusted,
+		Status: flavor.RegionStatus{State: flavor.RegionState(row.State), LastError: row.LastError},
+	}
+	if row.CheckedAt != nil {
+		r.Status.CheckedAt = row.CheckedAt.UTC()
+	}
+	return r, err
+}
+
+func noRegion(name string) error {
+	return flavor.NotFound("there is no region %s here: GET /v1/regions lists them", name)
+}
+
+// Regions lists every region, by name, its password decrypted.
+func (tx *Tx) Regions() ([]flavor.Region, error) {
+	if err := tx.ready(false); err != nil {
+		return nil, err
+	}
+	var found []regionRow
+	if err := tx.rows().Order("name").Find(&found).Error; err != nil {
+		return nil, tx.wrap(err, "listing regions")
+	}
+	regions := make([]flavor.Region, len(found))
+	for i, row := range found {
+		var err error
+		if regions[i], err = tx.region(row); err != nil {
+			return nil, err
+		}
+	}
+	return regions, nil
+}
+
+// Region is the region of exactly that name; CodeNotFound where there is none.
+func (tx *Tx) Region(name string) (flavor.Region, error) {
+	row, err := tx.findRegion("name", name)
+	if err != nil {
+		return flavor.Region{}, err
+	}
+	if row == nil {
+		return flavor.Region{}, noRegion(name)
+	}
+	return tx.region(*row)
+}
+
+// findRegion is the row whose column has value, nil where there is none.
+func (tx *Tx) findRegion(column, value string) (*regionRow, error) {
+	if err := tx.ready(false); err != nil {
+		return nil, err
+	}
+	var found []regionRow
+	err := tx.rows().Where(column+" = ?", value).Limit(1).Find(&found).Error
+	// utf8mb4_bin takes "a" and "a " for the same.
+	if err != nil || len(found) == 0 || len(found[0].Name) != len(value) {
+		return nil, tx.wrap(err, "reading region %s", value)
+	}
+	return &found[0], nil
+}
+
+// InsertRegion registers r; CodeConflict when its name is taken, or differs
+// from another's in case only.
+func (tx *Tx) InsertRegion(r flavor.Region) error {
+	if err := tx.ready(true); err != nil {
+		return err
+	}
+	row, err := tx.regionRow(r)
+	if err != nil {
+		return err
+	}
+	err = tx.db.Create(&row).Error
+	if !errors.Is(err, gorm.ErrDuplicatedKey) {
+		return tx.wrap(err, "registering region %s", r.Name)
+	}
+	other, err := tx.findRegion("name_folded", row.NameFolded)
+	switch {
+	case err != nil:
+		return err
+	case other != nil && other.Name != r.Name:
+		return flavor.Conflict("the region %s differs from %s in case only: choose another name", r.Name, other.Name)
+	}
+	return flavor.Conflict("there is a region %s already: change it, or choose another name", r.Name)
+}
+
+// UpdateRegion stores everything of r but its status; CodeNotFound where it is
+// gone.
+func (tx *Tx) UpdateRegion(r flavor.Region) error {
+	if err := tx.ready(true); err != nil {
+		return err
+	}
+	row, err := tx.regionRow(r)
+	if err != nil {
+		return err
+	}
+	set := tx.db.Model(&regionRow{}).Where("name = ?", r.Name).Select(settings).Updates(&row)
+	if set.Error == nil && set.RowsAffected == 0 {
+		return noRegion(r.Name)
+	}
+	return tx.wrap(set.Error, "changing region %s", r.Name)
+}
+
+// SetRegionStatus notes the outcome of a look at a region. That the region is
+// gone is no error.
+func (tx *Tx) SetRegionStatus(name string, st flavor.RegionStatus) error {
+	if err := tx.ready(true); err != nil {
+		return err
+	}
+	var row regionRow
+	row.setStatus(st)
+	err := tx.db.Model(&regionRow{}).Where("name = ?", name).Select("state", "last_error", "checked_at").Updates(&row).Error
+	return tx.wrap(err, "noting the status of region %s", name)
+}
+
+// DeleteRegion removes a region, its installations and its changes;
+// CodeNotFound where it is gone.
+func (tx *Tx) DeleteRegion(name string) error {
+	if err := tx.ready(true); err != nil {
+		return err
+	}
+	gone := tx.db.Where("name = ?", name).Delete(&regionRow{})
+	if gone.Error == nil && gone.RowsAffected == 0 {
+		return noRegion(name)
+	}
+	tx.changed = true
+	return tx.wrap(gone.Error, "removing region %s", name)
+}
