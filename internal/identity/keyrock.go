@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -108,6 +109,10 @@ func (k *keyRock) Token(ctx context.Context, token flavor.Secret) (flavor.Princi
 	if r, ok := k.recall(sum); ok {
 		return r.who, r.err
 	}
+	return k.lookUp(ctx, sum, token)
+}
+
+func (k *keyRock) lookUp(ctx context.Context, sum digest, token flavor.Secret) (flavor.Principal, error) {
 	flight := k.flights.DoChan(string(sum[:]), func() (any, error) {
 		// A flight may have landed between our look into the memory and here.
 		if r, ok := k.recall(sum); ok {
@@ -174,11 +179,14 @@ func (k *keyRock) ask(ctx context.Context, token flavor.Secret) (flavor.Principa
 	query := at.Query()
 	query.Set("access_token", string(token))
 	at.RawQuery = query.Encode()
-	// Everything from below goes through here: the token is in the URL, and
-	// errors of net/http quote URLs and answers.
-	stars := strings.NewReplacer(string(token), "***", url.QueryEscape(string(token)), "***")
 	failed := func(what string, err error) error {
-		return unavailable("the identity provider keyrock at %s %s: %w", k.url.Host, what, errors.New(stars.Replace(err.Error())))
+		return unavailable("the identity provider keyrock at %s %s: %w", k.url.Host, what, err)
+	}
+	broken := func(what string, err error) error {
+		if ctx.Err() != nil {
+			what = "did not answer within " + k.timeout.String()
+		}
+		return failed(what, withoutQuotes(err))
 	}
 	req := (&http.Request{
 		Method: http.MethodGet, URL: &at, Host: at.Host,
@@ -186,13 +194,7 @@ func (k *keyRock) ask(ctx context.Context, token flavor.Secret) (flavor.Principa
 	}).WithContext(ctx)
 	res, err := k.client.Do(req)
 	if err != nil {
-		if inner, ok := errors.AsType[*url.Error](err); ok {
-			err = inner.Err
-		}
-		if ctx.Err() != nil {
-			return flavor.Principal{}, failed("did not answer within "+k.timeout.String(), err)
-		}
-		return flavor.Principal{}, failed("cannot be reached", err)
+		return flavor.Principal{}, broken("cannot be reached", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
@@ -201,16 +203,14 @@ func (k *keyRock) ask(ctx context.Context, token flavor.Secret) (flavor.Principa
 		return flavor.Principal{}, refused("does not accept the token")
 	case res.StatusCode != http.StatusOK:
 		return flavor.Principal{}, failed("answers nonsense", fmt.Errorf("status %d", res.StatusCode))
-	case err != nil && ctx.Err() != nil:
-		return flavor.Principal{}, failed("did not answer within "+k.timeout.String(), err)
 	case err != nil:
-		return flavor.Principal{}, failed("broke off its answer", err)
+		return flavor.Principal{}, broken("broke off its answer", err)
 	case len(body) > maxAnswer:
 		return flavor.Principal{}, failed("answers nonsense", fmt.Errorf("more than %d bytes", maxAnswer))
 	}
 	var u keyRockUser
 	if err := json.Unmarshal(body, &u, jsontext.AllowInvalidUTF8(true)); err != nil {
-		return flavor.Principal{}, failed("answers nonsense", err)
+		return flavor.Principal{}, failed("answers nonsense", errors.New("not the JSON of a user"))
 	}
 	if u.ID == "" || strings.ContainsFunc(u.ID, unicode.IsControl) {
 		return flavor.Principal{}, failed("answers nonsense", errors.New("no user id"))
@@ -219,6 +219,24 @@ func (k *keyRock) ask(ctx context.Context, token flavor.Secret) (flavor.Principa
 		return flavor.Principal{}, refused("issued the token for another application: ask for one for app_id %s", k.appID)
 	}
 	return k.principal(u), nil
+}
+
+// withoutQuotes is what of err may be logged. The token is in the URL, which
+// url.Error quotes, and an answer that is no HTTP, which other errors of
+// net/http quote, may hold it too: so only what comes from below HTTP is told.
+func withoutQuotes(err error) error {
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return e
+	}
+	for _, known := range []error{context.DeadlineExceeded, http.ErrSchemeMismatch, io.ErrUnexpectedEOF, io.EOF} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	return errors.New("not an answer in HTTP")
 }
 
 func unavailable(format string, args ...any) *flavor.Error {
