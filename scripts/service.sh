@@ -7,13 +7,13 @@
 # FLAVORSYNC_SERVICE=DIRECTORY/, by which it is found again even when the
 # script that started it was killed before it could write a pid down.
 
-# NAME is the script's, for its messages.
-NAME=${0##*/}
+# SCRIPT is the script's, for its messages.
+SCRIPT=${0##*/}
 
 # CACHE is where what takes long to make is kept between runs; empty: nowhere.
 CACHE=${FLAVORSYNC_CACHE-${XDG_CACHE_HOME:-$HOME/.cache}/flavorsync}
 
-say() { printf '%s: %s\n' "$NAME" "$*" >&2; }
+say() { printf '%s: %s\n' "$SCRIPT" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
 # cache_key TEXT...: a name for what is made from those texts, and from the
@@ -116,6 +116,8 @@ start_at() {
     local dir=$1 ready=$2 prepare=$3 port pid tries i; shift 3
     local -a COMMAND
     ! pid_of "$dir" >/dev/null || return 0
+    # What a killed one has left behind stands in the way.
+    [ -z "$(processes "$dir")" ] || stop --now "$dir"
     for ((tries = 0; tries < 20; tries++)); do
         port=$(cat "$dir/port" 2>/dev/null || true)
         if [ -n "$port" ] && listening "$port"; then
@@ -144,7 +146,7 @@ start_at() {
 # quietly LOG COMMAND...: run with the output in LOG, and show it on failure.
 quietly() {
     local log=$1; shift
-    "$@" >>"$log" 2>&1 9>&- || { tail -n 20 "$log" >&2; die "failed: $*"; }
+    "$@" >>"$log" 2>&1 9>&- || { cat "$log" >&2; die "failed: $*"; }
 }
 
 # install_packages: what is missing of PACKAGES, by apt.
