@@ -16,6 +16,7 @@ import (
 // nothing of what it or its methods give.
 type Catalogue struct {
 	Flavors       []flavor.Flavor       // in the order of flavor.Compare, Nodes filled
+	Promoted      []flavor.Flavor       // those of Flavors that are promoted, the same slice as long as nothing changes
 	Installations []flavor.Installation // by flavor, then region
 
 	byID, byName map[string]int
@@ -31,6 +32,9 @@ func newCatalogue(fs []flavor.Flavor, is []flavor.Installation) *Catalogue {
 	}
 	for i, f := range fs {
 		c.byID[f.ID], c.byName[f.Name] = i, i
+		if f.Promoted {
+			c.Promoted = append(c.Promoted, f)
+		}
 	}
 	for _, i := range is {
 		c.installed[i.FlavorID] = append(c.installed[i.FlavorID], i)
