@@ -21,6 +21,7 @@ import (
 type cloud struct {
 	keystone string // with /v3
 	blind    bool   // its Novas compare without case and accents
+	real     bool
 	prefix   string // of every name and id the test makes
 }
 
@@ -38,7 +39,7 @@ func TestLikeTheRealOne(t *testing.T) {
 		keystone := os.Getenv("FLAVORSYNC_TEST_KEYSTONE_URL")
 		switch {
 		case keystone != "":
-			conform(t, cloud{keystone: strings.TrimSuffix(keystone, "/"), blind: os.Getenv("FLAVORSYNC_TEST_NOVA_COLLATION") == "blind"})
+			conform(t, cloud{real: true, keystone: strings.TrimSuffix(keystone, "/"), blind: os.Getenv("FLAVORSYNC_TEST_NOVA_COLLATION") == "blind"})
 		case os.Getenv("CI") == "true":
 			t.Fatal("FLAVORSYNC_TEST_KEYSTONE_URL is not set: there is no real federation to compare with")
 		default:
@@ -100,9 +101,19 @@ type request struct {
 	version     string // microversion
 	body        any    // a string is sent as it is
 	header      map[string]string
+	accept      string
 }
 
 func send(t *testing.T, q request) answer {
+	t.Helper()
+	a, err := attempt(t, q)
+	if err != nil {
+		t.Fatalf("%s %s: %v", q.method, q.url, err)
+	}
+	return a
+}
+
+func attempt(t *testing.T, q request) (a answer, err error) {
 	t.Helper()
 	var body io.Reader
 	switch b := q.body.(type) {
@@ -132,18 +143,21 @@ func send(t *testing.T, q request) answer {
 	for key, value := range q.header {
 		r.Header.Set(key, value)
 	}
+	if q.accept != "" {
+		r.Header.Set("Accept", q.accept)
+	}
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
-		t.Fatalf("%s %s: %v", q.method, q.url, err)
+		return answer{}, err
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatalf("%s %s: reading the answer: %v", q.method, q.url, err)
+		return answer{}, err
 	}
-	a := answer{status: response.StatusCode, header: response.Header, raw: raw}
+	a = answer{status: response.StatusCode, header: response.Header, raw: raw}
 	json.Unmarshal(raw, &a.body)
-	return a
+	return a, nil
 }
 
 func want(t *testing.T, what string, got, wanted any) {
@@ -421,10 +435,12 @@ func (n nova) versions(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/nothing", "/flavors/", "/flavors/a/b/c", "/flavors/a%2Fb"} {
-		a := n.call(t, "GET", path, nil)
-		want(t, "GET "+path, a.status, 404)
-		if !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
-			t.Errorf("GET %s: %s, not HTML", path, a.header.Get("Content-Type"))
+		for accept, media := range map[string]string{"*/*": "text/html", "text/html": "text/html", "application/json": "application/json", "": "text/plain"} {
+			a := send(t, request{method: "GET", url: n.url + path, token: n.token, accept: accept})
+			want(t, "GET "+path, a.status, 404)
+			if !strings.HasPrefix(a.header.Get("Content-Type"), media) {
+				t.Errorf("GET %s, accepting %q: %s, not %s", path, accept, a.header.Get("Content-Type"), media)
+			}
 		}
 	}
 	want(t, "PATCH", n.call(t, "PATCH", "/flavors", "{}").status, 404)
@@ -442,7 +458,7 @@ func (n nova) refusals(t *testing.T) {
 		{"disk", -1}, {"disk", 2147483648}, {"swap", -1}, {"swap", ""}, {"OS-FLV-EXT-DATA:ephemeral", -1},
 		{"rxtx_factor", 0}, {"rxtx_factor", 0.5}, {"rxtx_factor", -1}, {"rxtx_factor", "x"}, {"rxtx_factor", 1e39},
 		{"os-flavor-access:is_public", "maybe"}, {"os-flavor-access:is_public", 1},
-		{"description", 5}, {"description", "a\nb"}, {"description", "\U0001F600"}, {"description", strings.Repeat("a", 65536)},
+		{"description", 5}, {"description", "a\nb"}, {"description", "\U0001F600"},
 		{"unknown", 1},
 	} {
 		n.refused(t, fmt.Sprintf("%s %.20v", test.field, test.value), n.call(t, "POST", "/flavors", n.flavor("refused", test.field, test.value)), 400, "badRequest")
@@ -456,8 +472,10 @@ func (n nova) refusals(t *testing.T) {
 		n.refused(t, "the body "+body, n.call(t, "POST", "/flavors", body), 400, "badRequest")
 	}
 	n.refused(t, "a description before 2.55", n.at(t, "2.54", n.token, "POST", "/flavors", n.flavor("refused", "description", "d")), 400, "badRequest")
-	a := send(t, request{method: "POST", url: n.url + "/flavors", token: n.token, body: "{}", header: map[string]string{"Content-Type": "text/plain"}})
-	n.refused(t, "text", a, 415, "badMediaType")
+	for media, status := range map[string]int{"text/plain": 400, "application/xml": 415} {
+		a := send(t, request{method: "POST", url: n.url + "/flavors", token: n.token, version: "2.61", body: n.flavor("refused"), header: map[string]string{"Content-Type": media}})
+		want(t, "a body of "+media, a.status, status)
+	}
 	want(t, "a refused flavor", n.call(t, "GET", "/flavors/"+n.prefix+"refused", nil).status, 404)
 }
 
@@ -628,7 +646,12 @@ func (n nova) roles(t *testing.T) {
 			return n.at(t, "2.61", token, method, path, body)
 		}
 		want(t, name+" lists", call("GET", "/flavors/detail?is_public=None", nil).status, 200)
-		want(t, name+" shows", call("GET", path, nil).status, 200)
+		shows := 200
+		if name == "unscoped" {
+			shows = 403
+		}
+		want(t, name+" shows", call("GET", path, nil).status, shows)
+		want(t, name+" shows extra specs", call("GET", path+"/os-extra_specs", nil).status, shows)
 		n.refused(t, name+" creates", call("POST", "/flavors", n.flavor("by-"+name)), 403, "forbidden")
 		n.refused(t, name+" describes", call("PUT", path, `{"flavor": {"description": "x"}}`), 403, "forbidden")
 		n.refused(t, name+" deletes", call("DELETE", path, nil), 403, "forbidden")
@@ -693,12 +716,35 @@ func (n nova) unreachable(t *testing.T) {
 }
 
 func (n nova) tooLarge(t *testing.T) {
-	fits := strings.Repeat(" ", 114688)
-	n.refused(t, "a body that just fits", n.call(t, "POST", "/flavors", fits), 400, "badRequest")
-	// Without a token: a real Nova may close before it has read the rest.
-	a := n.at(t, "2.61", "bad", "POST", "/flavors", fits+" ")
-	want(t, "a body too large", a.status, 413)
-	if !strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
-		t.Errorf("a body too large: %s, not HTML", a.header.Get("Content-Type"))
+	for _, test := range []struct {
+		name   string
+		body   any
+		status int
+		media  string
+	}{
+		{"a description too long", n.flavor("large", "description", strings.Repeat("a", 65536)), 400, "application/json"},
+		{"a body that just fits", strings.Repeat(" ", 114688), 400, "application/json"},
+		{"a body too large", strings.Repeat(" ", 114689), 413, "text/html"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			q := request{method: "POST", url: n.url + "/flavors", token: n.token, version: "2.61", body: test.body, accept: "*/*"}
+			a, err := attempt(t, q)
+			for range 4 {
+				if err == nil || !n.real {
+					break
+				}
+				a, err = attempt(t, q)
+			}
+			switch {
+			case err != nil && n.real:
+				t.Skip("the web server before this Nova closed the connection before it had read the body")
+			case err != nil:
+				t.Fatal(err)
+			}
+			want(t, "status", a.status, test.status)
+			if !strings.HasPrefix(a.header.Get("Content-Type"), test.media) {
+				t.Errorf("%s, not %s", a.header.Get("Content-Type"), test.media)
+			}
+		})
 	}
 }

@@ -48,7 +48,7 @@ func (s *Stack) serveNova(w http.ResponseWriter, r *http.Request, c call) {
 	prefix := "/compute/" + c.region.name
 	rest, ok := strings.CutPrefix(decoded, prefix)
 	if err != nil || !ok {
-		htmlError(w, http.StatusNotFound, "The resource could not be found.")
+		webError(w, r, http.StatusNotFound, "The resource could not be found.")
 		return
 	}
 	n := &novaCall{s: s, w: w, r: r, region: c.region, base: s.baseFor(r) + "/compute/" + url.PathEscape(c.region.name)}
@@ -70,7 +70,7 @@ func (s *Stack) serveNova(w http.ResponseWriter, r *http.Request, c call) {
 	}
 	novaRequestID(w)
 	if r.ContentLength > maxBody {
-		htmlError(w, http.StatusRequestEntityTooLarge, "Request is too large. Larger than max_request_body_size (114688).")
+		webError(w, r, http.StatusRequestEntityTooLarge, "Request is too large. Larger than max_request_body_size (114688).")
 		return
 	}
 	now := s.opts.Now()
@@ -122,11 +122,23 @@ func novaError(w http.ResponseWriter, code int, message string) {
 	w.Write(b)
 }
 
-func htmlError(w http.ResponseWriter, code int, message string) {
+// webError is an error from before Nova's own code: a web page, unless the
+// client accepts JSON only, or says nothing of what it accepts.
+func webError(w http.ResponseWriter, r *http.Request, code int, message string) {
 	title := strconv.Itoa(code) + " " + http.StatusText(code)
-	w.Header().Set("Content-Type", "text/html; charset=UTF-8")
-	w.WriteHeader(code)
-	io.WriteString(w, "<html>\n <head>\n  <title>"+title+"</title>\n </head>\n <body>\n  <h1>"+title+"</h1>\n  "+message+"<br /><br />\n\n\n\n </body>\n</html>")
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	switch {
+	case strings.Contains(accept, "html"), strings.Contains(accept, "*/*"):
+		w.Header().Set("Content-Type", "text/html; charset=UTF-8")
+		w.WriteHeader(code)
+		io.WriteString(w, "<html>\n <head>\n  <title>"+title+"</title>\n </head>\n <body>\n  <h1>"+title+"</h1>\n  "+message+"<br /><br />\n\n\n\n </body>\n</html>")
+	case strings.Contains(accept, "json"):
+		writeJSON(w, code, map[string]string{"message": message + "<br /><br />\n\n\n", "code": title, "title": http.StatusText(code)})
+	default:
+		w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+		w.WriteHeader(code)
+		io.WriteString(w, title+"\n\n"+message+"\n\n\n   \n")
+	}
 }
 
 func (n *novaCall) versionHeaders(version string) {
@@ -186,7 +198,7 @@ func (n *novaCall) route(path string) {
 	}
 	serve := n.find(parts)
 	if parts[0] != "flavors" || serve == nil || slices.Contains(parts, "") {
-		htmlError(n.w, http.StatusNotFound, "The resource could not be found.")
+		webError(n.w, n.r, http.StatusNotFound, "The resource could not be found.")
 		return
 	}
 	if n.negotiate() {
@@ -260,6 +272,10 @@ func (n *novaCall) allowed(policy string) bool {
 
 // lookup is the flavor as this caller sees it; it has answered if there is none.
 func (n *novaCall) lookup(id string) *record {
+	if n.projectID == "" && !n.admin() {
+		novaError(n.w, http.StatusForbidden, "Forbidden") // of an unscoped token; lists are allowed to it
+		return nil
+	}
 	r := n.region.find(id)
 	if r == nil || !n.admin() && !r.visible(n.projectID) {
 		n.noFlavor(id)
@@ -275,7 +291,11 @@ func (n *novaCall) body() (any, bool) {
 		n.invalid("Malformed request body")
 		return nil, false
 	}
-	if media, _, _ := strings.Cut(n.r.Header.Get("Content-Type"), ";"); len(raw) > 0 && media != "" && media != "application/json" {
+	switch media, _, _ := strings.Cut(n.r.Header.Get("Content-Type"), ";"); {
+	case len(raw) == 0, media == "application/json":
+	case media == "", media == "text/plain":
+		return nil, true // Nova does not look at such a body
+	default:
 		novaError(n.w, http.StatusUnsupportedMediaType, "Unsupported Content-Type")
 		return nil, false
 	}
