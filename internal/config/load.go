@@ -279,7 +279,7 @@ func (l *loader) into(target any, values map[string]any, path string) {
 // wrappers that say no more than what they wrap, and at its leaves one
 // mapstructure.DecodeError for each setting.
 func (l *loader) decodeErrors(err error, path string) {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // it is the tree itself that is walked
 	case nil:
 	case *mapstructure.DecodeError:
 		l.wrong(join(path, e.Name()), "%v", e.Unwrap())

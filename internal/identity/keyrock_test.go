@@ -550,7 +550,7 @@ func FuzzKeyRockAnswer(f *testing.F) {
 	k := chain.tokens[0].(*keyRock)
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		k.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(string(answer)))}, nil
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(answer)))}, nil
 		})
 		who, err := k.ask(context.Background(), "t")
 		switch {
