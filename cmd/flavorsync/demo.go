@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"text/template"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/bcrypt"
@@ -68,6 +67,17 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 		return fmt.Errorf("--cloud-listen: %w", err)
 	}
 	defer stopCloud()
+	listener, err := net.Listen("tcp", flags.listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	defer func() { _ = listener.Close() }()
+	err = demoText.Execute(out, map[string]string{
+		"API": "http://" + listener.Addr().String(), "Cloud": base, "Keystone": cloud.KeystoneURL(), "Data": dir,
+	})
+	if err != nil {
+		return err
+	}
 	cfg, err := demoConfig(cloud, dir)
 	if err != nil {
 		return err
@@ -81,15 +91,6 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 		return errors.Join(err, db.Close())
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	listener, err := net.Listen("tcp", flags.listen)
-	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
-	}
-	if err := demoText.Execute(out, map[string]string{
-		"API": "http://" + listener.Addr().String(), "Cloud": base, "Keystone": cloud.KeystoneURL(), "Data": dir,
-	}); err != nil {
-		return errors.Join(err, listener.Close())
-	}
 	return s.serve(ctx, cfg, listener)
 }
 
@@ -210,7 +211,7 @@ Paste these. The owner of Spain2 creates a flavor there and publishes it:
 
 The owner of Trento sees it and installs it there with one call:
 
-  curl -s {{.API}}/v1/flavors?public=true -H 'X-Auth-Token: owner-trento'
+  curl -s '{{.API}}/v1/flavors?public=true' -H 'X-Auth-Token: owner-trento'
   curl -s -X PUT {{.API}}/v1/flavors/0c0ffee0-0000-4000-8000-000000000001 -H 'X-Auth-Token: owner-trento' \
     -H 'Content-Type: application/json' -d '{"flavor": {"nodes": ["Trento"]}}'
 
@@ -232,6 +233,3 @@ A manager promotes it; everyone sees what is recommended, in XML too:
 Stop it with Ctrl-C.
 
 `, "\n")))
-
-// demoRecover is short: whoever kills a demo wants to see it recover.
-const demoRecover = 5 * time.Second

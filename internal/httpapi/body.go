@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"net/http"
 	"strings"
+	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 )
@@ -58,6 +60,16 @@ func (k *call) decode(d document) error {
 	return flavor.Errorf(flavor.CodeMediaType, "the Content-Type must be application/json, application/xml or text/xml")
 }
 
+// limitBody gives the client so long from now to send the body; 0 is no limit,
+// for when it is read. Where the connection cannot tell time it has none.
+func (k *call) limitBody(limit time.Duration) {
+	var deadline time.Time
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	_ = http.NewResponseController(k.Response()).SetReadDeadline(deadline)
+}
+
 func (k *call) readBody() ([]byte, error) {
 	r := k.Request()
 	tooLarge := flavor.Errorf(flavor.CodeTooLarge, "the body has more than %d bytes", maxBody)
@@ -65,6 +77,7 @@ func (k *call) readBody() ([]byte, error) {
 		return nil, tooLarge
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	defer k.limitBody(0)
 	if err != nil {
 		return nil, flavor.Invalid("the body could not be read to its end: %w", err)
 	}

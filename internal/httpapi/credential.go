@@ -30,7 +30,7 @@ func (k *call) authenticate() error {
 		}
 		defer func() { done(k.failedLogin) }()
 	}
-	who, err := k.s.Identity.Authenticate(k.ctx, k.cred)
+	who, err := k.s.cfg.Identity.Authenticate(k.ctx, k.cred)
 	if err != nil {
 		k.failedLogin = flavor.CodeOf(err) == flavor.CodeUnauthorized
 		return err

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -27,8 +28,11 @@ const (
 func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		k := &call{Context: c, s: s, ctx: r.Context(), started: s.now(), format: negotiate(r.Header["Accept"])}
+		k := &call{Context: c, s: s, ctx: r.Context(), started: time.Now(), format: negotiate(r.Header["Accept"])}
 		k.takeQuery()
+		if r.ContentLength != 0 {
+			k.limitBody(s.bodyTimeout)
+		}
 		k.id = requestID(r.Header.Get(requestIDHeader))
 		h := c.Response().Header()
 		h[requestIDHeader] = []string{k.id}
@@ -58,7 +62,7 @@ func (k *call) run(next echo.HandlerFunc) (err error) {
 			panic(p)
 		default:
 			err = fmt.Errorf("%w: %v", errPanic, p)
-			k.s.Log.LogAttrs(k.ctx, slog.LevelError, "panic",
+			k.s.cfg.Log.LogAttrs(k.ctx, slog.LevelError, "panic",
 				slog.String("request_id", k.id),
 				slog.String("panic", k.redact(fmt.Sprint(p))),
 				slog.String("stack", string(debug.Stack())))
@@ -82,11 +86,14 @@ func requestID(theirs string) string {
 // log writes the one line of this request.
 func (k *call) log(err error) {
 	r, response := k.Request(), k.Response()
+	if k.s.cfg.Observe != nil {
+		k.s.cfg.Observe(shortened(r.Method, 16), k.pattern(), response.Status, time.Since(k.started))
+	}
 	level := slog.LevelInfo
 	if response.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		level = slog.LevelError
 	}
-	if !k.s.Log.Enabled(k.ctx, level) {
+	if !k.s.cfg.Log.Enabled(k.ctx, level) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 12)
@@ -95,7 +102,7 @@ func (k *call) log(err error) {
 		slog.String("route", k.pattern()),
 		slog.String("path", shortened(r.URL.Path, 512)),
 		slog.Int("status", response.Status),
-		slog.Float64("duration_ms", float64(k.s.now().Sub(k.started).Microseconds())/1000),
+		slog.Float64("duration_ms", float64(time.Since(k.started).Microseconds())/1000),
 		slog.String("request_id", k.id),
 		slog.Int64("bytes", response.Size),
 		slog.String("remote", r.RemoteAddr),
@@ -111,7 +118,7 @@ func (k *call) log(err error) {
 	if err != nil {
 		attrs = append(attrs, slog.String("error", k.redact(causes(err))))
 	}
-	k.s.Log.LogAttrs(k.ctx, level, "request", attrs...)
+	k.s.cfg.Log.LogAttrs(k.ctx, level, "request", attrs...)
 }
 
 // causes is err's text, with the failures of the nodes.
@@ -119,7 +126,9 @@ func causes(err error) string {
 	text := err.Error()
 	if e, ok := errors.AsType[*flavor.Error](err); ok {
 		for _, n := range e.Nodes {
-			text += "; " + n.Node + ": " + n.Err.Error()
+			if n.Err != nil {
+				text += "; " + n.Node + ": " + n.Err.Error()
+			}
 		}
 	}
 	return text

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -292,7 +293,7 @@ func appendError(b []byte, as format, e *flavor.Error) []byte {
 				b = append(b, ", "...)
 			}
 			b = appendString(append(b, `{"node": `...), n.Node)
-			b = strconv.AppendInt(append(b, `, "status": `...), int64(statusOf(n.Err.Code)), 10)
+			b = strconv.AppendInt(append(b, `, "status": `...), int64(nodeStatus(n)), 10)
 			b = appendString(append(b, `, "message": `...), nodeMessage(n))
 			b = append(b, '}')
 		}
@@ -306,7 +307,7 @@ func appendError(b []byte, as format, e *flavor.Error) []byte {
 		b = append(b, "<nodes>"...)
 		for _, n := range e.Nodes {
 			b = appendElement(append(b, "<node>"...), "name", n.Node)
-			b = appendElement(b, "status", strconv.Itoa(statusOf(n.Err.Code)))
+			b = appendElement(b, "status", strconv.Itoa(nodeStatus(n)))
 			b = appendElement(b, "message", nodeMessage(n))
 			b = append(b, "</node>"...)
 		}
@@ -315,8 +316,15 @@ func appendError(b []byte, as format, e *flavor.Error) []byte {
 	return append(b, "</error>"...)
 }
 
+func nodeStatus(n flavor.NodeError) int {
+	if n.Err == nil {
+		return http.StatusInternalServerError
+	}
+	return statusOf(n.Err.Code)
+}
+
 func nodeMessage(n flavor.NodeError) string {
-	if statusOf(n.Err.Code) == 500 || n.Err.Message == "" {
+	if nodeStatus(n) == http.StatusInternalServerError || n.Err.Message == "" {
 		return "internal error"
 	}
 	return n.Err.Message

@@ -90,16 +90,22 @@ type Config struct {
 	RequestsPerSecond     int // for each caller; 0 is no limit
 	FailedLoginsPerMinute int // for each address with basic credentials; 0 is no limit
 
+	// Observe, where it is not nil, is told of every answered request: its
+	// method, the pattern of its route ("" for none), its status and its time.
+	Observe func(method, route string, status int, took time.Duration)
+
 	// ShutdownGrace is how long Serve waits at its end for the requests that
 	// run; 30 s where it is 0.
 	ShutdownGrace time.Duration
 }
 
 // Time and size limits of one connection. An answer may take long (several
-// regions, each within the engine's time limit), so writing has ample time.
+// regions, each within the engine's time limit), so writing has ample time, and
+// there is no http.Server.ReadTimeout: it would end the context of a handler
+// that runs longer, so the body has a time limit of its own.
 const (
 	readHeaderTimeout = 10 * time.Second
-	readTimeout       = 30 * time.Second
+	bodyTimeout       = 30 * time.Second
 	writeTimeout      = 5 * time.Minute
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 64 << 10
@@ -109,18 +115,19 @@ const (
 
 // Server answers the HTTP API. It is an http.Handler, safe for concurrent use.
 type Server struct {
-	Config
+	cfg      Config
 	echo     *echo.Echo
 	callers  *callerLimits // nil: no limit
 	logins   *loginLimits  // nil: no limit
 	resource resourceLocks
 	promoted [formats]renderedList
-	now      func() time.Time
+	// bodyTimeout is how long a client may take to send a body.
+	bodyTimeout time.Duration
 }
 
 // New makes a Server of cfg.
 func New(cfg Config) *Server {
-	s := &Server{Config: cfg, echo: echo.New(), now: time.Now}
+	s := &Server{cfg: cfg, echo: echo.New(), bodyTimeout: bodyTimeout}
 	if cfg.RequestsPerSecond > 0 {
 		s.callers = newCallerLimits(cfg.RequestsPerSecond)
 	}
@@ -130,7 +137,7 @@ func New(cfg Config) *Server {
 	// Whoever stands before us may write X-Forwarded-For as they like.
 	s.echo.IPExtractor = echo.ExtractIPDirect()
 	s.echo.Use(s.edge)
-	s.route()
+	s.register()
 	return s
 }
 
@@ -147,11 +154,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
@@ -160,7 +166,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("while serving on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
-	grace := s.ShutdownGrace
+	grace := s.cfg.ShutdownGrace
 	if grace == 0 {
 		grace = shutdownGrace
 	}

@@ -24,7 +24,7 @@ func (k *call) page(all []flavor.Flavor) ([]flavor.Flavor, error) {
 	count := len(all)
 	if limited {
 		n, err := strconv.ParseUint(limit, 10, 31)
-		if err != nil || n == 0 || limit[0] == '+' {
+		if err != nil || n == 0 {
 			return nil, flavor.Invalid("limit: must be a whole number from 1 to %d", flavor.MaxNumber)
 		}
 		count = int(n)

@@ -70,9 +70,9 @@ func (s *Server) routes() []*route {
 	}
 }
 
-// route registers everything with echo: each path below both prefixes and under
+// register tells echo of everything: each path below both prefixes and under
 // its other names, and HEAD for each GET.
-func (s *Server) route() {
+func (s *Server) register() {
 	all := s.routes()
 	byPattern := map[string][]*route{}
 	for _, rt := range all {
@@ -87,8 +87,8 @@ func (s *Server) route() {
 	}
 	s.add(&route{method: http.MethodGet, pattern: "/healthz", handle: healthz}, "/healthz")
 	s.add(&route{method: http.MethodGet, pattern: "/readyz", handle: readyz}, "/readyz")
-	s.document("/openapi.yaml", "application/yaml", s.OpenAPI)
-	s.document("/flavorsync.xsd", "application/xml; charset=utf-8", s.XSD)
+	s.document("/openapi.yaml", "application/yaml", s.cfg.OpenAPI)
+	s.document("/flavorsync.xsd", "application/xml; charset=utf-8", s.cfg.XSD)
 }
 
 var echoParameters = strings.NewReplacer("{", ":", "}", "")
@@ -242,8 +242,8 @@ func (l *renderedList) of(list []flavor.Flavor, as format) *rendered {
 }
 
 func listPromoted(k *call) error {
-	list, err := k.s.Market.PromotedFlavors(k.ctx)
-	if err != nil || k.query != nil {
+	list, err := k.s.cfg.Market.PromotedFlavors(k.ctx)
+	if err != nil || len(k.query) > 0 {
 		return k.flavors(list, err)
 	}
 	r := k.s.promoted[k.format].of(list, k.format)
@@ -255,7 +255,7 @@ func getPromoted(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.flavor(k.s.Market.PromotedFlavor(k.ctx, id))
+	return k.flavor(k.s.cfg.Market.PromotedFlavor(k.ctx, id))
 }
 
 func createPromoted(k *call) error {
@@ -263,7 +263,7 @@ func createPromoted(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.createdFlavor(k.s.Market.CreatePromoted(k.ctx, k.who, patch))
+	return k.createdFlavor(k.s.cfg.Market.CreatePromoted(k.ctx, k.who, patch))
 }
 
 func changePromoted(k *call) error {
@@ -275,12 +275,12 @@ func changePromoted(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.PromotedFlavor(k.ctx, id) })
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.PromotedFlavor(k.ctx, id) })
 	if err != nil {
 		return err
 	}
 	defer release()
-	return k.changedFlavor(k.s.Market.ChangePromoted(k.ctx, k.who, id, patch))
+	return k.changedFlavor(k.s.cfg.Market.ChangePromoted(k.ctx, k.who, id, patch))
 }
 
 func deletePromoted(k *call) error {
@@ -292,18 +292,18 @@ func deletePromoted(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.PromotedFlavor(k.ctx, id) })
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.PromotedFlavor(k.ctx, id) })
 	if err != nil {
 		return err
 	}
 	defer release()
-	return k.deleted(k.s.Market.DeletePromoted(k.ctx, k.who, id, uninstall))
+	return k.deleted(k.s.cfg.Market.DeletePromoted(k.ctx, k.who, id, uninstall))
 }
 
 // Regions and their own flavors.
 
 func listRegions(k *call) error {
-	names, err := k.s.Market.Regions(k.ctx)
+	names, err := k.s.cfg.Market.Regions(k.ctx)
 	if err != nil {
 		return err
 	}
@@ -315,7 +315,7 @@ func listRegionFlavors(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.flavors(k.s.Market.RegionFlavors(k.ctx, k.who, region, k.keystoneToken()))
+	return k.flavors(k.s.cfg.Market.RegionFlavors(k.ctx, k.who, region, k.keystoneToken()))
 }
 
 func createRegionFlavor(k *call) error {
@@ -327,7 +327,7 @@ func createRegionFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.createdFlavor(k.s.Market.CreateRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), patch))
+	return k.createdFlavor(k.s.cfg.Market.CreateRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), patch))
 }
 
 // regionAndID are both parameters of a path below a region.
@@ -343,7 +343,7 @@ func getRegionFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.flavor(k.s.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id))
+	return k.flavor(k.s.cfg.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id))
 }
 
 func changeRegionFlavor(k *call) error {
@@ -356,13 +356,13 @@ func changeRegionFlavor(k *call) error {
 		return err
 	}
 	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) {
-		return k.s.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
+		return k.s.cfg.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
 	})
 	if err != nil {
 		return err
 	}
 	defer release()
-	return k.changedFlavor(k.s.Market.ChangeRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id, patch))
+	return k.changedFlavor(k.s.cfg.Market.ChangeRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id, patch))
 }
 
 func deleteRegionFlavor(k *call) error {
@@ -371,19 +371,19 @@ func deleteRegionFlavor(k *call) error {
 		return err
 	}
 	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) {
-		return k.s.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
+		return k.s.cfg.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
 	})
 	if err != nil {
 		return err
 	}
 	defer release()
-	return k.deleted(k.s.Market.DeleteRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id))
+	return k.deleted(k.s.cfg.Market.DeleteRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id))
 }
 
 // Infrastructures.
 
 func listInfrastructures(k *call) error {
-	list, err := k.s.Market.Infrastructures(k.ctx, k.who)
+	list, err := k.s.cfg.Market.Infrastructures(k.ctx, k.who)
 	if err != nil {
 		return err
 	}
@@ -395,7 +395,7 @@ func getInfrastructure(k *call) error {
 	if err != nil {
 		return err
 	}
-	r, err := k.s.Market.Infrastructure(k.ctx, k.who, name)
+	r, err := k.s.cfg.Market.Infrastructure(k.ctx, k.who, name)
 	if err != nil {
 		return err
 	}
@@ -407,7 +407,7 @@ func createInfrastructure(k *call) error {
 	if err != nil {
 		return err
 	}
-	r, err := k.s.Market.CreateInfrastructure(k.ctx, k.who, patch)
+	r, err := k.s.cfg.Market.CreateInfrastructure(k.ctx, k.who, patch)
 	if err != nil {
 		return err
 	}
@@ -416,7 +416,7 @@ func createInfrastructure(k *call) error {
 
 func (k *call) guardInfrastructure(name string) (release func(), err error) {
 	return k.guard("infrastructure "+name, func() ([]byte, error) {
-		r, err := k.s.Market.Infrastructure(k.ctx, k.who, name)
+		r, err := k.s.cfg.Market.Infrastructure(k.ctx, k.who, name)
 		return encodeInfrastructure(k.format, &r), err
 	})
 }
@@ -438,7 +438,7 @@ func changeInfrastructure(k *call) error {
 		return err
 	}
 	defer release()
-	r, err := k.s.Market.ChangeInfrastructure(k.ctx, k.who, name, patch)
+	r, err := k.s.cfg.Market.ChangeInfrastructure(k.ctx, k.who, name, patch)
 	if err != nil {
 		return err
 	}
@@ -459,7 +459,7 @@ func deleteInfrastructure(k *call) error {
 		return err
 	}
 	defer release()
-	return k.deleted(k.s.Market.DeleteInfrastructure(k.ctx, k.who, name, force))
+	return k.deleted(k.s.cfg.Market.DeleteInfrastructure(k.ctx, k.who, name, force))
 }
 
 // Public flavors, and the private ones beside them.
@@ -474,7 +474,7 @@ func listFlavors(k *call) error {
 		return err
 	}
 	filter.Fresh = noCache(k.Request().Header)
-	listing, err := k.s.Market.Flavors(k.ctx, k.who, filter)
+	listing, err := k.s.cfg.Market.Flavors(k.ctx, k.who, filter)
 	if err == nil && len(listing.Unreachable) > 0 {
 		k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
 	}
@@ -506,7 +506,7 @@ func getFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.flavor(k.s.Market.Flavor(k.ctx, k.who, id, node))
+	return k.flavor(k.s.cfg.Market.Flavor(k.ctx, k.who, id, node))
 }
 
 func createFlavor(k *call) error {
@@ -514,7 +514,7 @@ func createFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.createdFlavor(k.s.Market.CreateFlavor(k.ctx, k.who, patch))
+	return k.createdFlavor(k.s.cfg.Market.CreateFlavor(k.ctx, k.who, patch))
 }
 
 func changeFlavor(k *call) error {
@@ -526,12 +526,12 @@ func changeFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.Flavor(k.ctx, k.who, id, node) })
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.Flavor(k.ctx, k.who, id, node) })
 	if err != nil {
 		return err
 	}
 	defer release()
-	return k.changedFlavor(k.s.Market.ChangeFlavor(k.ctx, k.who, id, node, patch))
+	return k.changedFlavor(k.s.cfg.Market.ChangeFlavor(k.ctx, k.who, id, node, patch))
 }
 
 func deleteFlavor(k *call) error {
@@ -539,12 +539,12 @@ func deleteFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.Market.Flavor(k.ctx, k.who, id, node) })
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.Flavor(k.ctx, k.who, id, node) })
 	if err != nil {
 		return err
 	}
 	defer release()
-	return k.deleted(k.s.Market.DeleteFlavor(k.ctx, k.who, id, node))
+	return k.deleted(k.s.cfg.Market.DeleteFlavor(k.ctx, k.who, id, node))
 }
 
 func whoami(k *call) error { return k.answer(encodeWhoami(k.format, &k.who)) }
@@ -562,7 +562,7 @@ func healthz(k *call) error { return k.plain(http.StatusOK, "ok\n") }
 func readyz(k *call) error {
 	ctx, cancel := context.WithTimeout(k.ctx, readyTimeout)
 	defer cancel()
-	if err := k.s.Ready(ctx); err != nil {
+	if err := k.s.cfg.Ready(ctx); err != nil {
 		k.Response().Header().Set("Retry-After", "5")
 		// The answer is out: the error goes on to the log alone.
 		return errors.Join(err, k.plain(http.StatusServiceUnavailable, "not ready: the log says why (request id "+k.id+")\n"))
