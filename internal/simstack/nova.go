@@ -292,9 +292,7 @@ func (n *novaCall) body() (any, bool) {
 		return nil, false
 	}
 	switch media, _, _ := strings.Cut(n.r.Header.Get("Content-Type"), ";"); {
-	case len(raw) == 0, media == "application/json":
-	case media == "", media == "text/plain":
-		return nil, true // Nova does not look at such a body
+	case len(raw) == 0, media == "application/json", media == "", media == "text/plain":
 	default:
 		novaError(n.w, http.StatusUnsupportedMediaType, "Unsupported Content-Type")
 		return nil, false
