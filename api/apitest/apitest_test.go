@@ -1,0 +1,545 @@
+package apitest
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/flavorsync/flavorsync/api"
+)
+
+func compiled(t testing.TB) *description {
+	t.Helper()
+	d, err := compile(api.OpenAPI, api.XSD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// exchange is one request with its answer, as a test changes it.
+type exchange struct {
+	method, url string
+	header      map[string]string
+	body        string
+	status      int
+	answered    map[string]string
+	answer      string
+}
+
+func (e exchange) problems(d *description) []string {
+	req := httptest.NewRequest(e.method, e.url, nil)
+	for name, value := range e.header {
+		req.Header.Set(name, value)
+	}
+	resp := &http.Response{StatusCode: e.status, Header: http.Header{}}
+	for name, value := range e.answered {
+		resp.Header.Set(name, value)
+	}
+	return d.check(req, []byte(e.body), resp, []byte(e.answer))
+}
+
+const (
+	jsonType  = "application/json; charset=utf-8"
+	xmlType   = "application/xml; charset=utf-8"
+	aFlavor   = `{"flavor": {"id": "567b200e-0aca-49c4-8b52-6c3c2f0b4d11", "name": "insane", "vcpus": 640, "ram": 1232896, "disk": 1262485504, "swap": 0, "promoted": false, "public": false, "nodes": ["Mordor"]}}`
+	aFlavorID = "567b200e-0aca-49c4-8b52-6c3c2f0b4d11"
+	xmlFlavor = declaration + "\n" + `<flavor id="567b200e-0aca-49c4-8b52-6c3c2f0b4d11"><name>insane</name><vcpus>640</vcpus><ram>1232896</ram><disk>1262485504</disk><swap>0</swap><promoted>false</promoted><public>false</public><node>Mordor</node></flavor>`
+)
+
+func read(media, body string) exchange {
+	return exchange{
+		method: "GET", url: "/v1/flavors/" + aFlavorID, header: map[string]string{"X-Auth-Token": "user"}, status: 200,
+		answered: map[string]string{"Content-Type": media, "X-Request-Id": "req-1", "ETag": `"abc"`, "Vary": "Accept, X-Auth-Token", "Cache-Control": "private"},
+		answer:   body,
+	}
+}
+
+func create(media, body string) exchange {
+	return exchange{
+		method: "POST", url: "/v1/flavors", header: map[string]string{"X-Auth-Token": "owner", "Content-Type": media}, body: body, status: 201,
+		answered: map[string]string{"Content-Type": jsonType, "X-Request-Id": "req-1", "Location": "/v1/flavors/" + aFlavorID},
+		answer:   aFlavor,
+	}
+}
+
+func change(media, body string) exchange {
+	e := create(media, body)
+	e.method, e.url, e.status = "PUT", "/v1/flavors/"+aFlavorID, 200
+	delete(e.answered, "Location")
+	return e
+}
+
+func refuse(status int, media, body string) exchange {
+	e := read(media, body)
+	e.status = status
+	e.answered = map[string]string{"Content-Type": media, "X-Request-Id": "req-1"}
+	return e
+}
+
+func (e exchange) at(url string) exchange { e.url = url; return e }
+
+func (e exchange) by(method string) exchange { e.method = method; return e }
+
+func (e exchange) with(name, value string) exchange {
+	e.header = clone(e.header, name, value)
+	return e
+}
+
+func (e exchange) answering(name, value string) exchange {
+	e.answered = clone(e.answered, name, value)
+	return e
+}
+
+func clone(m map[string]string, name, value string) map[string]string {
+	c := map[string]string{name: value}
+	for n, v := range m {
+		if n != name {
+			c[n] = v
+		}
+	}
+	if value == "" {
+		delete(c, name)
+	}
+	return c
+}
+
+// What clients rely on passes: both prefixes, aliases, a trailing slash, each
+// credential, both formats, bare bodies.
+func TestGoodExchangesPass(t *testing.T) {
+	d := compiled(t)
+	login := "Could not verify your access level for that URL. You have to login with proper token"
+	regions := read(jsonType, `{"Infrastructures": [{"id": "Trento", "name": "Trento"}]}`)
+	list := read(jsonType, `{"flavors": []}`)
+	tests := map[string]exchange{
+		"JSON":             read(jsonType, aFlavor),
+		"XML":              read(xmlType, xmlFlavor),
+		"text/xml":         read("text/xml; charset=utf-8", xmlFlavor),
+		"other prefix":     read(jsonType, aFlavor).at("/api/v1/flavors/" + aFlavorID),
+		"trailing slash":   read(jsonType, aFlavor).at("/v1/flavors/" + aFlavorID + "/"),
+		"access_token":     read(jsonType, aFlavor).with("X-Auth-Token", "").at("/v1/flavors/x?access_token=t"),
+		"bearer":           read(jsonType, aFlavor).with("X-Auth-Token", "").with("Authorization", "Bearer t"),
+		"header pair":      read(jsonType, aFlavor).with("X-Auth-Token", "").with("user", "u").with("password", "p"),
+		"HEAD":             read(jsonType, "").by("HEAD"),
+		"regions":          regions.at("/v1/regions"),
+		"nodes":            regions.at("/api/v1/nodes/"),
+		"region, singular": read(jsonType, strings.Replace(aFlavor, "Mordor", "Trento", 1)).at("/v1/region/Trento/flavors/m1%20tiny").with("X-Auth-Token-KeyStone", "gAAAA"),
+		"bare filter":      list.at("/v1/flavors?public&promoted=1&limit=2"),
+		"unknown query":    list.at("/v1/flavors?_=1700000000"),
+		"next page":        list.at("/v1/flavors?limit=1").answering("Link", `</v1/flavors?limit=1&marker=abc>; rel="next"`),
+		"create":           create("application/json", `{"flavor": {"name": "a", "vcpus": 1, "ram": 1, "disk": 0}}`),
+		"create, bare":     create("application/json; charset=UTF-8", `{"name": "a", "vcpus": 1, "ram": 1, "disk": 0}`),
+		"create, XML":      create("text/xml", `<flavor><disk>0</disk><name>a</name><ram>1</ram><vcpus>1</vcpus></flavor>`),
+		"read, posted":     create("application/json", aFlavor),
+		"read, posted XML": create("application/xml", xmlFlavor),
+		"install":          change("application/json", `{"node": "Trento"}`),
+		"install, XML":     change("application/xml", `<flavor><node>Trento</node><node>Spain2</node></flavor>`),
+		"install, bare":    change("application/xml", `<?xml version="1.0"?> <node>Trento</node>`),
+		"bad request":      refuse(400, xmlType, declaration+`<error><message>no</message></error>`),
+		"refused body": func() exchange {
+			e := change("text/csv", "?")
+			e.status = 415
+			e.answer = `{"error": {"message": "m"}}`
+			return e
+		}(),
+		"login":          refuse(401, "text/plain; charset=utf-8", login).answering("WWW-Authenticate", "Bearer"),
+		"unknown path":   refuse(404, jsonType, `{"error": {"message": "no"}}`).at("/v1/nothing"),
+		"unknown method": refuse(405, jsonType, `{"error": {"message": "no"}}`).by("PATCH").answering("Allow", "GET, OPTIONS"),
+		"OPTIONS":        exchange{method: "OPTIONS", url: "/v1/flavors", status: 204, answered: map[string]string{"Allow": "GET, OPTIONS"}},
+		"not modified":   refuse(304, "", "").answering("ETag", `"abc"`),
+		"deleted":        refuse(204, "", "").by("DELETE"),
+		"health":         refuse(200, "text/plain; charset=utf-8", "ok\n").at("/healthz"),
+	}
+	for name, e := range tests {
+		if problems := e.problems(d); len(problems) > 0 {
+			t.Errorf("%s: %s", name, strings.Join(problems, "; "))
+		}
+	}
+}
+
+// Each is one mistake away from a good exchange; a validator that lets it pass
+// proves nothing about the rest.
+func TestBadExchangesAreFound(t *testing.T) {
+	d := compiled(t)
+	inJSON := func(old, new string) exchange {
+		if !strings.Contains(aFlavor, old) {
+			t.Fatalf("%s is not in the flavor", old)
+		}
+		return read(jsonType, strings.Replace(aFlavor, old, new, 1))
+	}
+	inXML := func(old, new string) exchange {
+		if !strings.Contains(xmlFlavor, old) {
+			t.Fatalf("%s is not in the flavor", old)
+		}
+		return read(xmlType, strings.Replace(xmlFlavor, old, new, 1))
+	}
+	tests := map[string]exchange{
+		// The answer's body.
+		"a field too many":                  inJSON(`"swap"`, `"price": 1, "swap"`),
+		"a field missing":                   inJSON(`"swap": 0, `, ``),
+		"a key twice":                       inJSON(`"swap": 0`, `"swap": 0, "swap": 0`),
+		"a number as text":                  inJSON(`640`, `"640"`),
+		"beyond Nova's limit":               inJSON(`1262485504`, `2147483648`),
+		"no vcpus":                          inJSON(`640`, `0`),
+		"null":                              inJSON(`["Mordor"]`, `null`),
+		"a node's name":                     inJSON(`Mordor`, `Mor dor`),
+		"a private flavor in two regions":   inJSON(`"Mordor"`, `"Mordor", "Trento"`),
+		"promoted, not public":              inJSON(`"promoted": false`, `"promoted": true`),
+		"an option that says nothing":       inJSON(`"nodes"`, `"ephemeral": 0, "nodes"`),
+		"an empty description":              inJSON(`"nodes"`, `"description": "", "nodes"`),
+		"extra specs that are no strings":   inJSON(`"nodes"`, `"extra_specs": {"k": 1}, "nodes"`),
+		"retired false":                     inJSON(`"nodes"`, `"retired": false, "nodes"`),
+		"trailing junk":                     read(jsonType, aFlavor+"x"),
+		"a truncated body":                  read(jsonType, aFlavor[:100]),
+		"no body":                           read(jsonType, ""),
+		"no envelope":                       read(jsonType, strings.TrimSuffix(strings.TrimPrefix(aFlavor, `{"flavor": `), "}")),
+		"a list for a flavor":               read(jsonType, `{"flavors": []}`),
+		"XML out of order":                  inXML(`<vcpus>640</vcpus><ram>1232896</ram>`, `<ram>1232896</ram><vcpus>640</vcpus>`),
+		"XML, an element too many":          inXML(`<swap>`, `<price>1</price><swap>`),
+		"XML, an element missing":           inXML(`<swap>0</swap>`, ``),
+		"XML, an element twice":             inXML(`<swap>0</swap>`, `<swap>0</swap><swap>0</swap>`),
+		"XML, no id":                        inXML(` id="567b200e-0aca-49c4-8b52-6c3c2f0b4d11"`, ``),
+		"XML, an attribute too many":        inXML(`<name>`, `<name lang="en">`),
+		"XML, a namespace":                  inXML(`<flavor `, `<flavor xmlns="urn:x" `),
+		"XML, a number":                     inXML(`640`, `many`),
+		"XML, 1 for true":                   inXML(`<public>false`, `<public>0`),
+		"XML, beyond Nova's limit":          inXML(`1262485504`, `2147483648`),
+		"XML, nodes in one element":         inXML(`<node>Mordor</node>`, `<nodes>Mordor</nodes>`),
+		"XML, no declaration":               inXML(declaration+"\n", ``),
+		"XML, another document":             read(xmlType, declaration+`<flavors/>`),
+		"XML, text between":                 inXML(`<swap>`, `x<swap>`),
+		"XML, not closed":                   inXML(`</flavor>`, ``),
+		"JSON said to be XML":               read(xmlType, aFlavor),
+		"another media type":                read("text/html", "<html/>"),
+		"no media type":                     read("", aFlavor),
+		"Latin-1":                           read("application/json; charset=iso-8859-1", aFlavor),
+		"a body to HEAD":                    read(jsonType, aFlavor).by("HEAD"),
+		"a body with 304":                   refuse(304, jsonType, aFlavor).answering("ETag", `"abc"`),
+		"an error without a message":        refuse(404, jsonType, `{"error": {}}`),
+		"an error of another shape":         refuse(404, jsonType, `{"message": "no"}`),
+		"an error in plain text":            refuse(404, "text/plain", `no`),
+		"the wrong 401 text":                refuse(401, "text/plain", `Unauthorized`).answering("WWW-Authenticate", "Bearer"),
+		"the regions, without the capital":  read(jsonType, `{"infrastructures": []}`).at("/v1/regions"),
+		"the regions, in full":              read(xmlType, declaration+`<infrastructures><infrastructure id="A"><name>A</name><keystone_url>http://a</keystone_url></infrastructure></infrastructures>`).at("/v1/regions"),
+		"an infrastructure with a password": read(jsonType, `{"infrastructure": {"id": "A", "name": "A", "keystone_url": "http://a", "username": "u", "password": "p", "tenant": "t", "user_domain_name": "d", "project_domain_name": "d", "trusted": false, "status": {"state": "up", "last_error": ""}}}`).at("/v1/infrastructures/A"),
+		"a promoted flavor that is not":     read(jsonType, aFlavor).at("/v1/promotedflavors/" + aFlavorID),
+		"a private flavor in no region":     inJSON(`["Mordor"]`, `[]`),
+
+		// Status, path, method and headers.
+		"an undescribed status":       refuse(418, jsonType, `{"error": {"message": "no"}}`),
+		"an undescribed path":         read(jsonType, aFlavor).at("/v1/secret"),
+		"v1 under another prefix":     read(jsonType, aFlavor).at("/v2/flavors/x"),
+		"health below /api":           refuse(200, "text/plain", "ok").at("/api/healthz"),
+		"an undescribed method":       read(jsonType, aFlavor).by("PATCH"),
+		"405 without Allow":           refuse(405, jsonType, `{"error": {"message": "no"}}`).by("PATCH"),
+		"401 without a challenge":     refuse(401, "text/plain", "Could not verify your access level for that URL. You have to login with proper token"),
+		"429 without Retry-After":     refuse(429, jsonType, `{"error": {"message": "no"}}`),
+		"Retry-After is a word":       refuse(429, jsonType, `{"error": {"message": "no"}}`).answering("Retry-After", "soon"),
+		"no request id":               read(jsonType, aFlavor).answering("X-Request-Id", ""),
+		"no ETag":                     read(jsonType, aFlavor).answering("ETag", ""),
+		"a weak ETag":                 read(jsonType, aFlavor).answering("ETag", `W/"abc"`),
+		"a public answer":             read(jsonType, aFlavor).answering("Cache-Control", "public"),
+		"Vary without Accept":         read(jsonType, aFlavor).answering("Vary", "X-Auth-Token"),
+		"Location where none is":      read(jsonType, aFlavor).answering("Location", "/v1/flavors/x"),
+		"201 without Location":        create("application/json", `{"name": "a", "vcpus": 1, "ram": 1, "disk": 0}`).answering("Location", ""),
+		"Location with a token":       create("application/json", `{"name": "a", "vcpus": 1, "ram": 1, "disk": 0}`).answering("Location", "/v1/flavors/x?access_token=t"),
+		"Link with a token":           read(jsonType, `{"flavors": []}`).at("/v1/flavors").answering("Link", `</v1/flavors?access_token=t&marker=m>; rel="next"`),
+		"success without credentials": read(jsonType, aFlavor).with("X-Auth-Token", ""),
+		"only half of the pair":       read(jsonType, aFlavor).with("X-Auth-Token", "").with("user", "u"),
+		"no Keystone token":           read(jsonType, aFlavor).at("/v1/regions/Mordor/flavors/x"),
+
+		// A request that should not have succeeded.
+		"no such filter":                   read(jsonType, `{"flavors": []}`).at("/v1/flavors?public=perhaps"),
+		"limit 0":                          read(jsonType, `{"flavors": []}`).at("/v1/flavors?limit=0"),
+		"limit is a word":                  read(jsonType, `{"flavors": []}`).at("/v1/flavors?limit=all"),
+		"a bare flag":                      refuse(204, "", "").by("DELETE").at("/v1/promotedflavors/x?uninstall"),
+		"an impossible id":                 read(jsonType, aFlavor).at("/v1/flavors/detail"),
+		"a slash in the region":            read(jsonType, aFlavor).at("/v1/regions/a%2Fb/flavors/x").with("X-Auth-Token-KeyStone", "t"),
+		"create without a name":            create("application/json", `{"vcpus": 1, "ram": 1, "disk": 0}`),
+		"create with an envelope and more": create("application/json", `{"flavor": {"name": "a", "vcpus": 1, "ram": 1, "disk": 0}, "name": "b"}`),
+		"an unknown field":                 change("application/json", `{"flavour": {}}`),
+		"node and nodes":                   change("application/json", `{"node": "A", "nodes": ["B"]}`),
+		"a key twice in a body":            change("application/json", `{"node": "A", "node": "B"}`),
+		"an element twice":                 change("application/xml", `<flavor><ram>1</ram><ram>2</ram></flavor>`),
+		"an unknown element":               change("application/xml", `<flavor><price>1</price></flavor>`),
+		"an unknown root":                  change("application/xml", `<price>1</price>`),
+		"a CSV":                            change("text/csv", `node`),
+		"an emoji for a spec key":          change("application/json", `{"extra_specs": {"😀": "x"}}`),
+		"a name with a newline":            change("application/json", `{"name": "a\nb"}`),
+		"a name of blanks":                 change("application/json", `{"name": "  "}`),
+	}
+	for name, e := range tests {
+		if problems := e.problems(d); len(problems) == 0 {
+			t.Errorf("%s passes", name)
+		}
+	}
+}
+
+// Nobody's credentials get into the log of a test.
+func TestProblemsHoldNoSecret(t *testing.T) {
+	d := compiled(t)
+	e := change("application/json", `{"password": "hush", "name": 7}`).at("/v1/flavors/x?access_token=hush&node=hush%20hush").with("X-Auth-Token", "hush").with("If-Match", "")
+	for _, e := range []exchange{e, change("application/xml", "<flavor><ram>hush</ram></flavor>"), change("application/json", `{"name": " hush"}`)} {
+		problems := e.problems(d)
+		if len(problems) == 0 || strings.Contains(strings.Join(problems, ";"), "hush") {
+			t.Errorf("problems are %q", problems)
+		}
+	}
+}
+
+// The examples are what people copy: each must be what its schema says, for
+// this package's validators and for libxml2.
+func TestExamplesAreAsDescribed(t *testing.T) {
+	d := compiled(t)
+	c := reader(t)
+	lint := newReferee(t)
+	bodies := 0
+	for _, kind := range []string{"requestBodies", "responses"} {
+		for name := range c.object("/components/" + kind) {
+			at := "/components/" + kind + "/" + name + "/content"
+			contents, err := c.contents(at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for media, body := range contents {
+				examples := c.object(at + "/" + escape(media) + "/examples")
+				if len(examples) == 0 && strings.HasSuffix(media, "/xml") {
+					t.Errorf("%s %s has no example in %s", kind, name, media)
+				}
+				for example := range examples {
+					bodies++
+					value := c.value(c.resolve(at+"/"+escape(media)+"/examples/"+example) + "/value")
+					text, isText := value.(string)
+					if media == "application/json" {
+						if err := body.schema.Validate(value); err != nil {
+							t.Errorf("%s %s, example %s: %s", kind, name, example, explain(err))
+						}
+						continue
+					}
+					if !isText || body.xml == nil {
+						t.Errorf("%s %s, example %s is no XML document of ours", kind, name, example)
+						continue
+					}
+					if err := body.checkXML([]byte(text), kind == "responses"); err != nil {
+						t.Errorf("%s %s, example %s: %v", kind, name, example, err)
+					}
+					if !lint.valid(body.xml, text) {
+						t.Errorf("%s %s, example %s: xmllint refuses it", kind, name, example)
+					}
+				}
+			}
+		}
+	}
+	for _, kind := range []string{"parameters", "headers"} {
+		for name, component := range c.object("/components/" + kind) {
+			at := "/components/" + kind + "/" + name
+			if example, ok := component.(map[string]any)["example"]; ok {
+				schema, number, err := c.schema(at + "/schema")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if problems := (header{schema: schema, number: number}).check(name, []string{fmt.Sprint(example)}); problems != nil {
+					t.Errorf("%s: %s", kind, problems[0])
+				}
+			}
+		}
+	}
+	if bodies < 60 || len(d.operations) != 26 {
+		t.Errorf("only %d examples and %d operations were found", bodies, len(d.operations))
+	}
+}
+
+// helium and libxml2 are of one mind on mutated documents, so what the suite
+// lets pass an integrator's xmllint lets pass too, and the other way round.
+func TestBothXMLValidatorsAgree(t *testing.T) {
+	lint := newReferee(t)
+	if lint.xmllint == "" {
+		t.Skip("xmllint (libxml2-utils) is not installed")
+	}
+	c := reader(t)
+	for _, test := range []struct{ element, kind, good string }{
+		{"flavor", "Flavor", "FlavorWithOptionsXML"},
+		{"flavors", "Flavors", "FlavorsXML"},
+		{"flavor", "FlavorRequest", "FlavorCreateXML"},
+		{"infrastructures", "Regions", "RegionsXML"},
+		{"infrastructures", "Infrastructures", "InfrastructuresXML"},
+		{"infrastructures", "Infrastructures", "RegionsXML"},
+		{"infrastructure", "InfrastructureDetail", "InfrastructureXML"},
+		{"infrastructure", "InfrastructureName", "InfrastructureNameXML"},
+		{"infrastructure", "Infrastructure", "InfrastructureNameXML"},
+		{"infrastructure", "InfrastructureRequest", "InfrastructureCreateXML"},
+		{"whoami", "Whoami", "WhoamiXML"},
+		{"error", "Error", "NodesErrorXML"},
+	} {
+		text, _ := c.value("/components/examples/" + test.good + "/value").(string)
+		doc, err := c.document(test.element, test.kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for i, mutant := range mutants(text) {
+			// Both only; checkChildren is ours alone.
+			ours := doc.checkSchema([]byte(mutant)) == nil
+			theirs := lint.valid(doc, mutant)
+			if ours != theirs {
+				t.Errorf("%s as %s: helium says %t, xmllint %t of\n%s", test.good, test.kind, ours, theirs, mutant)
+			}
+			if i == 0 && !ours {
+				t.Errorf("%s as %s is refused unchanged", test.good, test.kind)
+			}
+			if !ours {
+				refused++
+			}
+		}
+		if refused == 0 {
+			t.Errorf("no mutant of %s was refused", test.good)
+		}
+	}
+}
+
+// mutants are a document, and it with one element left out, doubled, renamed,
+// emptied or with an attribute more.
+func mutants(text string) []string {
+	all := []string{text}
+	for i := 0; i < len(text); i++ {
+		if text[i] != '<' || text[i+1] == '/' || text[i+1] == '?' {
+			continue
+		}
+		end := i + strings.IndexAny(text[i:], " />")
+		name := text[i+1 : end]
+		closing := strings.Index(text[i:], "</"+name+">")
+		if closing < 0 {
+			continue
+		}
+		after := i + closing + len(name) + 3
+		if strings.TrimSpace(text[after:]) == "" {
+			all = append(all, text[:end]+` extra="1"`+text[end:])
+			continue // the root
+		}
+		element := text[i:after]
+		all = append(all,
+			text[:i]+text[after:],
+			text[:after]+element+text[after:],
+			text[:i]+strings.NewReplacer("<"+name, "<other", "</"+name, "</other").Replace(element)+text[after:],
+			text[:i]+"<"+name+"/>"+text[after:],
+			text[:i]+"<"+name+">x y</"+name+">"+text[after:],
+			text[:end]+` extra="1"`+text[end:])
+	}
+	return all
+}
+
+// reader is a compiler on the real descriptions.
+func reader(t *testing.T) *compiler {
+	t.Helper()
+	c, err := newCompiler(api.OpenAPI, api.XSD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// referee is xmllint; without it everything is valid.
+type referee struct {
+	t       *testing.T
+	xmllint string
+	dir     string
+	schemas map[string]string
+}
+
+func newReferee(t *testing.T) *referee {
+	xmllint, _ := exec.LookPath("xmllint")
+	return &referee{t, xmllint, t.TempDir(), map[string]string{}}
+}
+
+func (r *referee) valid(d *document, text string) bool {
+	if r.xmllint == "" {
+		return true
+	}
+	r.t.Helper()
+	key := d.element + "-" + d.kind
+	if r.schemas[key] == "" {
+		schema, err := retype(api.XSD, d.element, d.kind)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.schemas[key] = filepath.Join(r.dir, key+".xsd")
+		if err := os.WriteFile(r.schemas[key], schema, 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(r.xmllint, "--noout", "--nonet", "--schema", r.schemas[key], "-")
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.CombinedOutput()
+	if err != nil && !bytes.Contains(out, []byte("fails to validate")) {
+		r.t.Fatalf("xmllint: %s", out)
+	}
+	return err == nil
+}
+
+// What was seen is no longer missing, and a wrong exchange covers nothing.
+func TestUncovered(t *testing.T) {
+	d := compiled(t)
+	const key = "GET /v1/flavors/{id} 200 application/xml"
+	missing := func() bool { return slices.Contains(d.uncovered(), key) }
+	if !missing() {
+		t.Fatal("covered before anything was seen")
+	}
+	read(jsonType, aFlavor).problems(d)
+	read(xmlType, declaration+"<flavor/>").problems(d)
+	if !missing() {
+		t.Error("covered by JSON, or by a wrong exchange")
+	}
+	read("text/xml", xmlFlavor).at("/api/v1/flavors/x").problems(d)
+	if missing() {
+		t.Error("not covered by the exchange itself")
+	}
+	before := len(d.uncovered())
+	change("application/json", `{"node": "Trento"}`).problems(d)
+	if after := len(d.uncovered()); after != before-2 {
+		t.Errorf("a PUT in JSON covers %d, wanted its request and its answer", before-after)
+	}
+}
+
+// The suite runs its tests side by side.
+func TestValidateIsSafeForConcurrentUse(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				for _, e := range []exchange{read(jsonType, aFlavor), read(xmlType, xmlFlavor)} {
+					req := httptest.NewRequest(e.method, e.url, nil)
+					req.Header.Set("X-Auth-Token", "user")
+					resp := &http.Response{StatusCode: 200, Header: http.Header{}}
+					for name, value := range e.answered {
+						resp.Header.Set(name, value)
+					}
+					Validate(t, req, nil, resp, []byte(e.answer))
+					Uncovered()
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A suite makes thousands of exchanges.
+func BenchmarkValidate(b *testing.B) {
+	d := compiled(b)
+	for name, e := range map[string]exchange{"JSON": read(jsonType, aFlavor), "XML": read(xmlType, xmlFlavor)} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if problems := e.problems(d); len(problems) > 0 {
+					b.Fatal(problems)
+				}
+			}
+		})
+	}
+}
