@@ -1,0 +1,102 @@
+package openstack
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+)
+
+// What an owner registers must not lead into the operator's own network.
+func TestGuard(t *testing.T) {
+	allowed := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/32"), netip.MustParsePrefix("::ffff:192.168.7.0/120")}
+	for address, want := range map[string][2]bool{ // may be called: by default, with these networks allowed
+		"127.0.0.1:80": {}, "127.9.9.9:80": {}, "[::1]:80": {}, "[::ffff:127.0.0.1]:80": {},
+		"169.254.169.254:80": {}, "[fe80::1]:80": {}, "[fe80::1%1]:80": {}, "[::ffff:169.254.169.254]:80": {},
+		"10.0.0.1:80": {}, "172.16.0.1:80": {}, "172.31.255.255:80": {}, "192.168.0.1:80": {},
+		"[fc00::1]:80": {}, "[fd12::1]:80": {}, "[fec0::1]:80": {},
+		"0.0.0.0:80": {}, "0.1.2.3:80": {}, "[::]:80": {}, "[::ffff:0.0.0.0]:80": {}, "[::127.0.0.1]:80": {},
+		"100.64.0.1:80": {}, "192.0.0.1:80": {}, "198.18.0.1:80": {}, "224.0.0.1:80": {}, "240.0.0.1:80": {}, "255.255.255.255:80": {},
+		"[ff02::1]:80": {}, "[64:ff9b::7f00:1]:80": {}, "[2002:7f00:1::]:80": {}, "[2001::1]:80": {},
+		"10.1.2.3:80": {false, true}, "[::ffff:10.1.2.3]:80": {false, true}, "10.2.0.1:80": {},
+		"[fd00:1::5]:80": {false, true}, "192.168.7.9:80": {false, true}, "192.168.8.9:80": {},
+		"93.184.215.14:80": {true, true}, "172.32.0.1:80": {true, true}, "[2606:2800:21f::1]:80": {true, true}, "[::ffff:8.8.8.8]:80": {true, true},
+		"nonsense": {},
+	} {
+		for i, networks := range [][]netip.Prefix{nil, allowed} {
+			if err := guard(networks)(t.Context(), "tcp", address, nil); (err == nil) != want[i] {
+				t.Errorf("%s with %v: %v", address, networks, err)
+			}
+		}
+	}
+}
+
+// The refusal comes after names are resolved and before anything is sent, and
+// tells the operator which setting allows it.
+func TestGuardedDialing(t *testing.T) {
+	f := newFake(t)
+	guarded := func(cfg *Config) { cfg.Unguarded = false }
+	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "0.0.0.0"} {
+		r := f.region()
+		r.KeystoneURL = "http://" + host + ":1"
+		clouds := f.clouds(t, guarded)
+		_, err := clouds.Service(r).List(t.Context())
+		message(t, err, "Keystone", "outgoing.allow_networks")
+		r.Trusted = true
+		_, err = clouds.Delegated(t.Context(), r, goodToken)
+		message(t, err, "Keystone", "outgoing.allow_networks")
+	}
+	// A Keystone that may be called names a Nova that may not.
+	f.catalog = "http://10.0.0.1/v2.1"
+	clouds := f.clouds(t, guarded, func(cfg *Config) { cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	_, err := clouds.Service(f.region()).List(t.Context())
+	message(t, err, "Nova", "outgoing.allow_networks")
+	if got := clouds.Service(f.region()).Check(t.Context()); got.State != flavor.RegionUnreachable {
+		t.Errorf("the status is %+v", got)
+	}
+	// With its network allowed, all works.
+	f.catalog = ""
+	clouds = f.clouds(t, guarded, func(cfg *Config) { cfg.AllowNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	if _, err := clouds.Service(f.region()).List(t.Context()); err != nil {
+		t.Error(err)
+	}
+	// Plain http needs another setting.
+	clouds = f.clouds(t, func(cfg *Config) { cfg.AllowHTTP = false })
+	n := len(f.requests)
+	_, err = clouds.Service(f.region()).List(t.Context())
+	message(t, err, "Keystone", "outgoing.allow_http")
+	_, err = clouds.Delegated(t.Context(), f.region(), goodToken)
+	message(t, err, "Keystone", "outgoing.allow_http")
+	if len(f.requests) != n {
+		t.Error("a password or a token was sent in the clear")
+	}
+}
+
+// Registered URLs come in every shape.
+func TestURLs(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://h:8774":                "https://h:8774/v2.1/",
+		"https://h:8774/":               "https://h:8774/v2.1/",
+		"https://H/compute":             "https://h/compute/v2.1/",
+		"https://h/compute/v2.1":        "https://h/compute/v2.1/",
+		"https://h/compute/v2.1/":       "https://h/compute/v2.1/",
+		"https://h/v2":                  "https://h/v2.1/",
+		"https://h/v2/0123456789abcdef": "https://h/v2.1/0123456789abcdef/",
+		"https://h/v2.1/p/":             "https://h/v2.1/p/",
+		" https://h/v2.0 ":              "https://h/v2.1/",
+		"h:8774":                        "", "ftp://h": "", "https://": "", "https://u:p@h/": "", "https://h/?a=b": "", "https://h/#x": "", "": "",
+	} {
+		got, err := novaEndpoint(raw)
+		if (err == nil) != (want != "") || err == nil && got.String() != want {
+			t.Errorf("Nova at %q: %v, %v; not %q", raw, got, err, want)
+		}
+	}
+	for raw, want := range map[string]string{
+		"https://h:5000": "https://h:5000/", "https://h:5000/v3": "https://h:5000/", "https://h/identity/v3/": "https://h/identity/",
+		"https://h/identity": "https://h/identity/", "https://h/v2.0": "https://h/", "https://h/v3.14": "https://h/",
+	} {
+		if got, err := keystoneBase(raw); err != nil || got.String() != want {
+			t.Errorf("Keystone at %q: %v, %v; not %q", raw, got, err, want)
+		}
+	}
+}
