@@ -146,7 +146,7 @@ start_at() {
 # quietly LOG COMMAND...: run with the output in LOG, and show it on failure.
 quietly() {
     local log=$1; shift
-    "$@" >>"$log" 2>&1 9>&- || { cat "$log" >&2; die "failed: $*"; }
+    "$@" >>"$log" 2>&1 9>&- || { tail -n 40 "$log" >&2; die "failed: $*"; }
 }
 
 # install_packages: what is missing of PACKAGES, by apt.
