@@ -219,7 +219,7 @@ func (t *totals) finish() bool {
 		fmt.Fprintln(t.out, "\nNo test was run.")
 	}
 	fmt.Fprintf(t.out, "\n%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
-	return t.failed == 0 && t.passed > 0
+	return t.failed == 0 && t.passed+t.skipped > 0
 }
 
 func (t *totals) list(title string, all []listed) {

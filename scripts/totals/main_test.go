@@ -47,6 +47,14 @@ func TestTotals(t *testing.T) {
 			ok:   true,
 		},
 		{
+			name: "that all is skipped is no failure",
+			events: `{"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:7: no MariaDB\n"}
+{"Action":"skip","Package":"p","Test":"TestB"}
+{"Action":"pass","Package":"p"}`,
+			want: "\nSkipped:\n  p TestB: b_test.go:7: no MariaDB\n\n0 passed, 0 failed, 1 skipped\n",
+			ok:   true,
+		},
+		{
 			name: "a package that does not build is a failure",
 			events: `{"ImportPath":"p [p.test]","Action":"build-output","Output":"p/a.go:1: undefined: x\n"}
 {"ImportPath":"p [p.test]","Action":"build-fail"}
