@@ -90,7 +90,7 @@ func (f federation) region(name string) flavor.Region {
 }
 
 // token issues a Keystone token, scoped to project if there is one.
-func (f federation) token(t *testing.T, user, password, project string) flavor.Secret {
+func (f federation) token(t testing.TB, user, password, project string) flavor.Secret {
 	t.Helper()
 	scope := ""
 	if project != "" {
@@ -101,7 +101,7 @@ func (f federation) token(t *testing.T, user, password, project string) flavor.S
 	return token
 }
 
-func (f federation) authenticate(t *testing.T, body string) (token flavor.Secret, project string) {
+func (f federation) authenticate(t testing.TB, body string) (token flavor.Secret, project string) {
 	t.Helper()
 	resp, err := http.Post(f.keystone+"/auth/tokens", "application/json", strings.NewReader(body))
 	if err != nil {
@@ -131,7 +131,7 @@ func fresh() flavor.NovaFlavor {
 }
 
 // put creates f, and removes it at the end of the test.
-func put(t *testing.T, c *openstack.Compute, f flavor.NovaFlavor) flavor.NovaFlavor {
+func put(t testing.TB, c *openstack.Compute, f flavor.NovaFlavor) flavor.NovaFlavor {
 	t.Helper()
 	created, err := c.Create(t.Context(), f)
 	if err != nil {
@@ -541,7 +541,7 @@ func testEndpoints(t *testing.T, f federation) {
 }
 
 // novaURL is the compute endpoint of a region in the token's catalog.
-func (f federation) novaURL(t *testing.T, token flavor.Secret, region string) string {
+func (f federation) novaURL(t testing.TB, token flavor.Secret, region string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.keystone+"/auth/tokens", nil)
 	if err != nil {
