@@ -34,6 +34,9 @@ func serveCommand() *cobra.Command {
 
 // serve runs until ctx ends and what it was doing is done.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
+	for _, warning := range cfg.Warnings() {
+		log.Warn(warning)
+	}
 	db, err := openStore(ctx, cfg, log)
 	if err != nil {
 		return err
