@@ -67,7 +67,7 @@ ZŹźŻżŽžẐẑẒẓẔẕ
 
 func folds(words string) map[rune]rune {
 	fold := map[rune]rune{}
-	for _, word := range strings.Fields(words) {
+	for word := range strings.FieldsSeq(words) {
 		letters := []rune(word)
 		for _, r := range letters[1:] {
 			fold[r] = letters[0]

@@ -382,7 +382,7 @@ func (n nova) login2(*testing.T) (string, error) {
 }
 
 func (n nova) list(t *testing.T, token string) []map[string]any {
-	r, _ := http.NewRequest("GET", n.url+"/flavors?is_public=None", nil)
+	r, _ := http.NewRequest(http.MethodGet, n.url+"/flavors?is_public=None", nil)
 	r.Header.Set("X-Auth-Token", token)
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -396,7 +396,7 @@ func (n nova) list(t *testing.T, token string) []map[string]any {
 }
 
 func send2(url, token string) {
-	r, _ := http.NewRequest("DELETE", url, nil)
+	r, _ := http.NewRequest(http.MethodDelete, url, nil)
 	r.Header.Set("X-Auth-Token", token)
 	if response, err := http.DefaultTransport.RoundTrip(r); err == nil {
 		response.Body.Close()
@@ -514,7 +514,7 @@ func (n nova) life(t *testing.T) {
 	if id, _ := a.at("flavor.id").(string); len(id) != 36 {
 		t.Errorf("Nova chose the id %q, not a UUID", id)
 	}
-	a = n.create(t, "/ ? # % ; 日本 ñ", "id", n.prefix+"inner blank")
+	n.create(t, "/ ? # % ; 日本 ñ", "id", n.prefix+"inner blank")
 	got := n.call(t, "GET", "/flavors/"+n.prefix+"inner%20blank", nil)
 	want(t, "a name with signs", got.at("flavor.name"), n.prefix+"/ ? # % ; 日本 ñ")
 	for version, swap := range map[string]any{"2.74": "", "2.75": 0} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -90,7 +91,7 @@ type order struct {
 // Fault orders the services of a region to fail; region "" is all of them, and
 // Keystone and KeyRock, which belong to none. Of several that match a call the
 // oldest strikes. It panics on a kind that does not exist.
-func (s *Stack) Fault(region string, f Fault) (clear func()) {
+func (s *Stack) Fault(region string, f Fault) (cancel func()) {
 	if !slices.Contains(kinds, f.Kind) {
 		panic("simstack: there is no kind of fault " + string(f.Kind))
 	}
@@ -261,14 +262,12 @@ func (s *Stack) answer(w http.ResponseWriter, r *http.Request, c call, serve fun
 	case Cut:
 		done := httptest.NewRecorder()
 		serve(done, r, c)
-		for key, values := range done.Header() {
-			w.Header()[key] = values
-		}
+		maps.Copy(w.Header(), done.Header())
 		full := done.Body.Bytes()
 		w.Header().Set("Content-Length", strconv.Itoa(max(len(full), 2)))
 		w.WriteHeader(done.Code)
 		w.Write(full[:len(full)/2])
-		http.NewResponseController(w).Flush()
+		_ = http.NewResponseController(w).Flush() // the connection breaks now anyhow
 		panic(http.ErrAbortHandler)
 	case Lost:
 		serve(httptest.NewRecorder(), r, c)
@@ -282,13 +281,12 @@ func (s *Stack) answer(w http.ResponseWriter, r *http.Request, c call, serve fun
 		id := c.flavorID()
 		if id == "" {
 			var created struct{ Flavor struct{ ID string } }
-			json.Unmarshal(done.Body.Bytes(), &created)
-			id = created.Flavor.ID
+			if json.Unmarshal(done.Body.Bytes(), &created) == nil {
+				id = created.Flavor.ID
+			}
 		}
 		c.region.remove(id)
-		for key, values := range done.Header() {
-			w.Header()[key] = values
-		}
+		maps.Copy(w.Header(), done.Header())
 		w.WriteHeader(done.Code)
 		w.Write(done.Body.Bytes())
 	case Slow:
@@ -345,7 +343,7 @@ func reset(w http.ResponseWriter) {
 		panic(http.ErrAbortHandler)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		_ = tcp.SetLinger(0) // without it the close is a polite one
 	}
 	conn.Close()
 }

@@ -118,7 +118,7 @@ func TestFaultIsChosen(t *testing.T) {
 		}
 		return a.status
 	}
-	clear := g.Fault("Trento", simstack.Fault{Kind: simstack.ServerError, Method: "GET", Path: "/flavors/detail", After: 1, Times: 2})
+	cancel := g.Fault("Trento", simstack.Fault{Kind: simstack.ServerError, Method: "GET", Path: "/flavors/detail", After: 1, Times: 2})
 	want(t, "another region", status("GET", "Spain2", "/flavors/detail"), 200)
 	want(t, "another path", status("GET", "Trento", "/flavors/a"), 200)
 	want(t, "another method", status("DELETE", "Trento", "/flavors/detail"), 404)
@@ -127,11 +127,11 @@ func TestFaultIsChosen(t *testing.T) {
 		seen = append(seen, status("GET", "Trento", "/flavors/detail"))
 	}
 	want(t, "after one, two times", seen, "[200 500 500 200]")
-	clear() // it is over already: no harm
+	cancel() // it is over already: no harm
 
-	clear = g.Fault("", simstack.Fault{Service: simstack.Nova, Kind: simstack.Unavailable})
+	cancel = g.Fault("", simstack.Fault{Service: simstack.Nova, Kind: simstack.Unavailable})
 	want(t, "every region", status("GET", "Spain2", "/flavors")+status("GET", "Lannion2", "/flavors"), 1006)
-	clear()
+	cancel()
 	want(t, "cleared", status("GET", "Spain2", "/flavors"), 200)
 
 	g.Fault("", simstack.Fault{Service: simstack.Keystone, Kind: simstack.ServerError, Path: "/auth/tokens"})
@@ -148,10 +148,10 @@ func TestFaultIsChosen(t *testing.T) {
 // A hung call lasts until its client goes, or is served once the fault is cleared.
 func TestHang(t *testing.T) {
 	g := newRig(t)
-	clear := g.Fault("Trento", simstack.Fault{Kind: simstack.Hang, Times: 2})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	r, _ := http.NewRequestWithContext(ctx, "GET", g.NovaURL("Trento")+"/flavors", nil)
+	cancel := g.Fault("Trento", simstack.Fault{Kind: simstack.Hang, Times: 2})
+	ctx, done := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer done()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, g.NovaURL("Trento")+"/flavors", nil)
 	if _, err := http.DefaultTransport.RoundTrip(r); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a call that should hang: %v", err)
 	}
@@ -160,15 +160,16 @@ func TestHang(t *testing.T) {
 		a, _ := g.try(t, "POST", "Trento", "/flavors")
 		served <- a.status
 	}()
-	for g.Count(simstack.Nova, "Trento", "POST", "/flavors") == 0 {
-		select {
-		case status := <-served:
-			t.Fatalf("the second call did not hang: %d", status)
-		case <-time.After(time.Millisecond):
-		}
+	if err := g.Await(t.Context(), 1, simstack.Nova, "Trento", "POST", "/flavors"); err != nil {
+		t.Fatal(err)
 	}
 	want(t, "flavors while it hangs", g.ids("Trento"), "a")
-	clear()
+	select {
+	case status := <-served:
+		t.Fatalf("the second call did not hang: %d", status)
+	default:
+	}
+	cancel()
 	want(t, "once it is cleared", <-served, 200)
 	want(t, "flavors then", g.ids("Trento"), "a new")
 }
@@ -185,8 +186,8 @@ func TestStopLetsHungCallsGo(t *testing.T) {
 		_, err := attempt(t, request{method: "GET", url: base + "/compute/Trento/v2.1/flavors"})
 		failed <- err
 	}()
-	for s.Count(simstack.Nova, "Trento", "", "") == 0 {
-		<-time.After(time.Millisecond)
+	if err := s.Await(t.Context(), 1, simstack.Nova, "Trento", "", ""); err != nil {
+		t.Fatal(err)
 	}
 	stop()
 	if err := <-failed; err == nil {
@@ -399,7 +400,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				id := fmt.Sprintf("f%d-%d", i, j)
 				g.AddRegion(id)
 				g.AddFlavor("Trento", small(id))
-				clear := g.Fault("Spain2", simstack.Fault{Kind: simstack.Slow, Times: j % 3})
+				cancel := g.Fault("Spain2", simstack.Fault{Kind: simstack.Slow, Times: j % 3})
 				g.Delay("Lannion2", time.Duration(j))
 				g.AddIdentity(id, simstack.Manager(id))
 				for _, region := range []string{"Trento", "Spain2", "Lannion2"} {
@@ -414,7 +415,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				g.RevokeToken(g.IssueToken("member", "demo"))
 				g.Requests()
 				g.Flavors("Trento")
-				clear()
+				cancel()
 				g.DeleteFlavor("Trento", id)
 				g.RemoveRegion(id)
 			}
@@ -437,7 +438,7 @@ func BenchmarkList(b *testing.B) {
 	token := s.IssueToken("operator", "operators")
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			r, _ := http.NewRequest("GET", base+"/compute/Trento/v2.1/flavors/detail?is_public=None", nil)
+			r, _ := http.NewRequest(http.MethodGet, base+"/compute/Trento/v2.1/flavors/detail?is_public=None", nil)
 			r.Header.Set("X-Auth-Token", token)
 			response, err := http.DefaultClient.Do(r)
 			if err != nil {

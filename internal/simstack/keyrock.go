@@ -1,7 +1,6 @@
 package simstack
 
 import (
-	"encoding/json"
 	"net/http"
 	"strings"
 	"sync"
@@ -116,11 +115,11 @@ func (s *Stack) serveKeyRock(w http.ResponseWriter, r *http.Request, c call) {
 	s.keyrock.mu.RLock()
 	id, ok := s.keyrock.identities[r.URL.Query().Get("access_token")]
 	s.keyrock.mu.RUnlock()
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	if !ok {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		w.WriteHeader(http.StatusUnauthorized)
 		w.Write([]byte(`{"error":{"message":"The request you have made requires authentication.","code":401,"title":"Unauthorized"}}`))
 		return
 	}
-	json.NewEncoder(w).Encode(id)
+	writeJSON(w, http.StatusOK, id)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -153,7 +154,7 @@ var microversion = regexp.MustCompile(`^([1-9]\d*)\.([1-9]\d*|0)$`)
 // negotiate finds the microversion; false if the answer is given already.
 func (n *novaCall) negotiate() bool {
 	asked := ""
-	for _, one := range strings.Split(n.r.Header.Get("OpenStack-API-Version"), ",") {
+	for one := range strings.SplitSeq(n.r.Header.Get("OpenStack-API-Version"), ",") {
 		if version, ok := strings.CutPrefix(strings.TrimSpace(one), "compute "); ok {
 			asked = strings.TrimSpace(version)
 		}
@@ -597,9 +598,7 @@ func (n *novaCall) writeSpecs(id, action string, specs map[string]string, refusa
 		}
 	}
 	r, err := n.region.change(id, func(r *record) error {
-		for key, value := range specs {
-			r.ExtraSpecs[key] = value
-		}
+		maps.Copy(r.ExtraSpecs, specs)
 		seen := map[string]bool{}
 		for key := range r.ExtraSpecs {
 			folded := n.region.collation.key(key)

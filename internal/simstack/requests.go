@@ -2,6 +2,9 @@ package simstack
 
 import (
 	"cmp"
+	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +29,7 @@ type requests struct {
 	counts   map[RequestCount]int // keys have Count 0
 	inFlight map[string]int       // by region
 	peak     map[string]int
+	arrived  chan struct{} // closed by the next request, where one waits for it
 }
 
 func (q *requests) begin(method string, c call) {
@@ -42,6 +46,10 @@ func (q *requests) begin(method string, c call) {
 		key.Path = "..."
 	}
 	q.counts[key]++
+	if q.arrived != nil {
+		close(q.arrived)
+		q.arrived = nil
+	}
 	if key.Region != "" {
 		q.inFlight[key.Region]++
 		q.peak[key.Region] = max(q.peak[key.Region], q.inFlight[key.Region])
@@ -85,6 +93,27 @@ func (s *Stack) Count(service Service, region, method, pathPrefix string) (n int
 	return n
 }
 
+// Await lasts until Count of the same arguments is at least n: so many calls have
+// come, though they need not have been answered. The only error is that of ctx.
+func (s *Stack) Await(ctx context.Context, n int, service Service, region, method, pathPrefix string) error {
+	for {
+		s.requests.mu.Lock()
+		if s.requests.arrived == nil {
+			s.requests.arrived = make(chan struct{})
+		}
+		next := s.requests.arrived
+		s.requests.mu.Unlock()
+		if s.Count(service, region, method, pathPrefix) >= n {
+			return nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return fmt.Errorf("while waiting for %d calls of %s %s: %w", n, service, region, ctx.Err())
+		}
+	}
+}
+
 // PeakInFlight is the greatest number of calls the region's Nova had at once.
 func (s *Stack) PeakInFlight(region string) int {
 	s.requests.mu.Lock()
@@ -96,9 +125,7 @@ func (s *Stack) peaks() map[string]int {
 	s.requests.mu.Lock()
 	defer s.requests.mu.Unlock()
 	peaks := map[string]int{}
-	for region, n := range s.requests.peak {
-		peaks[region] = n
-	}
+	maps.Copy(peaks, s.requests.peak)
 	return peaks
 }
 

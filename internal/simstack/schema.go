@@ -160,7 +160,7 @@ func readFlavor(body any, minor int) (r record, refusal string) {
 }
 
 func readInt(field string, value any, from int) (int, string) {
-	text := ""
+	var text string
 	switch v := value.(type) {
 	case json.Number:
 		text = v.String()
@@ -211,7 +211,7 @@ func readName(value any) (string, string) {
 }
 
 func readID(value any) (string, string) {
-	text := ""
+	var text string
 	switch v := value.(type) {
 	case nil:
 		return "", ""
@@ -236,7 +236,7 @@ func readID(value any) (string, string) {
 // readFactor is an rxtx_factor. Nova compares its integer part with the
 // minimum, so that nothing below 1 passes.
 func readFactor(value any) (float64, string) {
-	text := ""
+	var text string
 	switch v := value.(type) {
 	case json.Number:
 		text = v.String()

@@ -24,7 +24,7 @@
 //	                        "method": "GET", "path": "/flavors", "delay": "200ms",
 //	                        "after": 0, "times": 1}      201 {"id": "1"}
 //	GET    /_sim/faults    200 {"faults": [...]}, those still in force
-//	DELETE /_sim/faults    204, clears all; /_sim/faults/{id} clears one
+//	DELETE /_sim/faults    204, clears all and every delay; /_sim/faults/{id} clears one
 //	POST   /_sim/delay     {"region": "Trento", "delay": "200ms"}   204; region "" is every region
 //	GET    /_sim/requests  200 {"requests": [{"service", "region", "method", "path", "count"}],
 //	                            "peak": {"Trento": 4}}; ?region= and ?service= select
@@ -208,7 +208,7 @@ func (s *Stack) region(name string) *region {
 // Start serves the Stack at addr (host:port; port 0 is a free one) until stop
 // is called. stop cuts whatever still runs.
 func (s *Stack) Start(addr string) (baseURL string, stop func(), err error) {
-	listener, err := net.Listen("tcp", addr)
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return "", nil, fmt.Errorf("while listening for the simulated federation: %w", err)
 	}
