@@ -1,11 +1,16 @@
 package store_test
 
 import (
+	"bytes"
 	"database/sql"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/store"
@@ -97,6 +102,94 @@ func TestBindKeyset(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Rotation: a new key is spread to every replica as a non-primary one, then
+// made primary. Each step must start, and read what was written before it.
+func TestKeysetRotation(t *testing.T) {
+	dir, dsn := t.TempDir(), storetest.DSN(t, "sqlite")
+	manager := keyset.NewManager()
+	add := func() uint32 {
+		id, err := manager.Add(aead.AES256GCMKeyTemplate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	saved := func(name string) string {
+		handle, err := manager.Handle()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var content bytes.Buffer
+		if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&content)); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	primary := func(id uint32) {
+		if err := manager.SetPrimary(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := add()
+	primary(first)
+	before := saved("before")
+	second := add()
+	spread := saved("spread")
+	primary(second)
+	promoted := saved("promoted")
+	if err := manager.Delete(first); err != nil {
+		t.Fatal(err)
+	}
+	after := saved("after")
+
+	start := func(path string) (*store.Store, error) {
+		s := storetest.Connect(t, "sqlite", dsn, load(t, path, false))
+		if err := s.Up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return s, s.BindKeyset(t.Context())
+	}
+	for i, path := range []string{before, spread, promoted, spread, promoted} {
+		s, err := start(path)
+		if err != nil {
+			t.Fatalf("starting with %s: %v", path, err)
+		}
+		name := string(rune('A' + i))
+		if err := s.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertRegion(storetest.Region(name)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := start(before); err == nil {
+		t.Error("a replica without the new key started though passwords need it")
+	}
+	if _, err := start(after); err == nil || !strings.Contains(err.Error(), "region A does not decrypt") {
+		t.Errorf("the old key was taken away while passwords need it: %v", err)
+	}
+	s, err := start(promoted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Write(t.Context(), func(tx *store.Tx) error {
+		all, err := tx.Regions()
+		for _, r := range all {
+			if err == nil {
+				err = tx.UpdateRegion(r) // encrypts it anew
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(after); err != nil {
+		t.Errorf("after everything was encrypted anew the old key can go: %v", err)
 	}
 }
 

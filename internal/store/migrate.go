@@ -29,6 +29,9 @@ type MigrationStatus struct {
 // at once: one works, under a lease, and the others wait for it. A schema that
 // is newer than this binary is refused.
 func (s *Store) Up(ctx context.Context) error {
+	if s.Ping(ctx) == nil {
+		return nil // every start but the first; it needs neither the lease nor the right to create tables
+	}
 	return s.migrated(ctx, func(ctx context.Context, p *goose.Provider) error {
 		done, err := p.Up(ctx)
 		s.logMigrations(ctx, done...)
