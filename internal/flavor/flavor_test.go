@@ -66,9 +66,10 @@ func TestValidateRefuses(t *testing.T) {
 		"disk: must be from 0":                             func(s *flavor.Spec) { s.Disk = -1 },
 		"swap: must be from 0 to 2147483647":               func(s *flavor.Spec) { s.Swap = math.MaxInt32 + 1 },
 		"ephemeral: must be from 0":                        func(s *flavor.Spec) { s.Ephemeral = -5 },
-		"rxtx_factor: must be above 0":                     func(s *flavor.Spec) { s.RxTxFactor = 0 },
-		"rxtx_factor: must be above 0 and":                 func(s *flavor.Spec) { s.RxTxFactor = math.NaN() },
+		"rxtx_factor: must be from 1 to 3.4":               func(s *flavor.Spec) { s.RxTxFactor = 0.9 },
+		"rxtx_factor: must be from 1 to":                   func(s *flavor.Spec) { s.RxTxFactor = math.NaN() },
 		"description: must have at most 65535":             func(s *flavor.Spec) { s.Description = strings.Repeat("x", 65536) },
+		"description: Nova takes one line":                 func(s *flavor.Spec) { s.Description = "two\nlines" },
 		"extra_specs: the key":                             func(s *flavor.Spec) { s.ExtraSpecs = map[string]string{"a/b": "1"} },
 		"extra_specs.k: must have at most 255":             func(s *flavor.Spec) { s.ExtraSpecs = map[string]string{"k": strings.Repeat("x", 256)} },
 	} {

@@ -51,11 +51,15 @@ func (s Spec) Validate() error {
 			return Invalid("%s: must be from %d to %d, not %d", n.field, n.min, MaxNumber, n.value)
 		}
 	}
-	if !(s.RxTxFactor > 0) || s.RxTxFactor > math.MaxFloat32 || float32(s.RxTxFactor) == 0 {
-		return Invalid("rxtx_factor: must be above 0 and a single-precision number")
+	// Nova's own rule is "above 0", but it compares the integer part.
+	if !(s.RxTxFactor >= 1) || s.RxTxFactor > math.MaxFloat32 {
+		return Invalid("rxtx_factor: must be from 1 to %g", math.MaxFloat32)
 	}
 	if err := printable("description", s.Description, 65535); err != nil {
 		return err
+	}
+	if i := strings.IndexAny(s.Description, "\t\r\n"); i >= 0 {
+		return Invalid("description: Nova takes one line, without the control character %U", s.Description[i])
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.ExtraSpecs)) {
 		if !specKey.MatchString(key) {
