@@ -38,7 +38,8 @@ func TestBindKeyset(t *testing.T) {
 				if err := s.Up(ctx); err != nil {
 					t.Fatal(err)
 				}
-				return s, s.BindKeyset(ctx)
+				err := s.BindKeyset(ctx)
+				return s, err
 			}
 			s, err := bind(load(t, path, true))
 			if err != nil {
@@ -154,7 +155,8 @@ func TestKeysetRotation(t *testing.T) {
 		if err := s.Up(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return s, s.BindKeyset(t.Context())
+		err := s.BindKeyset(t.Context())
+		return s, err
 	}
 	for i, path := range []string{before, spread, promoted, spread, promoted} {
 		s, err := start(path)

@@ -320,6 +320,40 @@ func TestCatalogueOfAnotherProcess(t *testing.T) {
 	}
 }
 
+// On Galera the next read may go to a node that has not applied our write yet:
+// the snapshot waits for it, and believes a database that was put back for good.
+func TestCatalogueBehindItsWrites(t *testing.T) {
+	dsn, keyset := storetest.DSN(t, "sqlite"), storetest.Keyset(t)
+	one, two := storetest.Connect(t, "sqlite", dsn, keyset), storetest.Connect(t, "sqlite", dsn, keyset)
+	insert := func(s *store.Store, name string) error {
+		return s.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertFlavor(storetest.Flavor(name)) })
+	}
+	if err := one.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := insert(one, "small"); err != nil {
+		t.Fatal(err)
+	}
+	store.Ahead(one)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := insert(two, "late"); err != nil {
+			t.Error(err)
+		}
+	})
+	cat, err := one.Catalogue(t.Context())
+	wg.Wait()
+	if err != nil || len(cat.Flavors) != 2 {
+		t.Errorf("the catalogue before our write was applied: %v, %v", cat, err)
+	}
+	store.Ahead(one)
+	for range 2 {
+		if cat, err = one.Catalogue(t.Context()); err != nil || len(cat.Flavors) != 2 {
+			t.Errorf("the catalogue of a database that was put back: %v, %v", cat, err)
+		}
+	}
+}
+
 // A name with any character must be that file, and no other, and no parameter.
 func TestSQLiteFileNames(t *testing.T) {
 	dir := t.TempDir()

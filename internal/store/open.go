@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -175,9 +176,7 @@ func sqliteDSN(name string, more url.Values) (string, error) {
 		"_timezone":    {"UTC"},
 		"_dqs":         {"0"},
 	}
-	for key, values := range more {
-		query[key] = values
-	}
+	maps.Copy(query, more)
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode(), nil
 }
 
