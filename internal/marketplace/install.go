@@ -46,16 +46,18 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look) error {
 	created, err := compute.Create(ctx, flavor.NovaFlavor{ID: f.ID, Spec: f.Spec, IsPublic: true})
 	if flavor.CodeOf(err) == flavor.CodeConflict {
 		// Somebody was faster, or this Nova takes two names or ids for one.
-		row.NodeID, err = m.afterConflict(ctx, f, l.region, err)
-	} else {
-		row.NodeID, row.Created = created.ID, true
+		if row.NodeID, err = m.afterConflict(ctx, f, l.region, err); err != nil {
+			return err
+		}
+		return m.keepInstallation(ctx, row)
 	}
 	if err != nil {
 		return err
 	}
+	row.NodeID, row.Created = created.ID, true
 	// What is in Nova now must not be forgotten because the caller has gone.
 	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.PutInstallation(row) })
-	if flavor.CodeOf(err) == flavor.CodeNotFound && row.Created {
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
 		// The flavor or the region was deleted meanwhile: so is the node.
 		if undo := compute.Delete(context.WithoutCancel(ctx), row.NodeID); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
