@@ -335,7 +335,9 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 		}
 	}
 	var inTheWay []flavor.NodeError
-	for _, l := range targets {
+	for i := range targets {
+		l := m.lookAgain(ctx, f.Flavor, targets[i])
+		targets[i] = l
 		if l.err != nil {
 			continue
 		}
@@ -356,6 +358,20 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 		}
 	}
 	return m.installFound(ctx, f, targets)
+}
+
+// lookAgain is l, or a second look where l found another flavor in f's way: it
+// may be f itself, of which another request had not set the extra specs yet.
+func (m *Market) lookAgain(ctx context.Context, f flavor.Flavor, l *look) *look {
+	if l.err != nil || l.conflict(f) == nil {
+		return l
+	}
+	done, err := m.writing(ctx, l.region.Name, f.Name)
+	if err != nil {
+		return &look{region: l.region, err: err}
+	}
+	defer done()
+	return m.ask(ctx, l.region)
 }
 
 // unchangeable refuses a change of what PUT /v1/flavors/{id} does not change;
