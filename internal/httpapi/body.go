@@ -77,11 +77,13 @@ func (k *call) readBody() ([]byte, error) {
 		return nil, tooLarge
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	defer k.limitBody(0)
 	if err != nil {
 		return nil, flavor.Invalid("the body could not be read to its end: %w", err)
 	}
-	if len(body) > maxBody {
+	// Only now: net/http itself reads on in a body that was not read to its end.
+	if len(body) <= maxBody {
+		k.limitBody(0)
+	} else {
 		if n, _ := io.CopyN(io.Discard, r.Body, maxDrain-maxBody); n == maxDrain-maxBody {
 			k.Response().Header().Set("Connection", "close")
 		}

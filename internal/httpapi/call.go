@@ -143,7 +143,6 @@ func (k *call) pathValue(name string) (string, error) {
 		}
 		value = decoded
 	}
-	// echo's last parameter takes the rest of the path, slashes too.
 	if value == "" || strings.Contains(value, "/") {
 		return "", errNoPath
 	}

@@ -46,24 +46,29 @@ func (k *call) guard(resource string, get func() ([]byte, error)) (release func(
 	if err != nil || !conditional {
 		return release, err
 	}
-	defer func() {
-		if err != nil {
-			release()
-		}
-	}()
+	if err := k.check(must, mustNot, get); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// check compares the resource with the conditions.
+func (k *call) check(must, mustNot []string, get func() ([]byte, error)) error {
 	// Without the resource the call itself could not succeed, and a condition
 	// counts only where it could (RFC 9110, 13.2.1): its error is the answer.
 	body, err := get()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	tag := etag(body)
 	if must != nil && !matches(must, tag, true) {
-		err = flavor.Errorf(flavor.CodePrecondition, "it has changed since you read it (If-Match): read it again, with the same Accept; nothing was done")
-	} else if mustNot != nil && matches(mustNot, tag, false) {
-		err = flavor.Errorf(flavor.CodePrecondition, "it is as If-None-Match says it must not be; nothing was done")
+		return flavor.Errorf(flavor.CodePrecondition, "it has changed since you read it (If-Match): read it again, with the same Accept; nothing was done")
 	}
-	return release, err
+	if mustNot != nil && matches(mustNot, tag, false) {
+		return flavor.Errorf(flavor.CodePrecondition, "it is as If-None-Match says it must not be; nothing was done")
+	}
+	return nil
 }
 
 // everybody is the weight of a lock that excludes all others.

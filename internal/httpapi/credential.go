@@ -83,9 +83,9 @@ func authorization(h http.Header, scheme string) (string, bool) {
 }
 
 func (k *call) takeToken(tokens ...string) error {
-	token := strings.TrimSpace(tokens[0])
+	token := tokens[0]
 	for _, other := range tokens[1:] {
-		if strings.TrimSpace(other) != token {
+		if other != token {
 			return flavor.Errorf(flavor.CodeUnauthorized, "several different tokens were sent in one place")
 		}
 	}

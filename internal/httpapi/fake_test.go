@@ -272,7 +272,7 @@ func newSetup(t testing.TB, change ...func(*Config)) *setup {
 func (s *setup) do(t testing.TB, request, body string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
 	method, target, _ := strings.Cut(request, " ")
-	var reader io.Reader
+	var reader io.Reader = http.NoBody
 	if body != "" {
 		reader = strings.NewReader(body)
 	}

@@ -100,6 +100,10 @@ func (s *Server) add(rt *route, path string) {
 	if rt.method == http.MethodGet {
 		s.echo.Add(http.MethodHead, path, handler)
 	}
+	if strings.HasSuffix(path, "/:id") {
+		// Without this the last parameter takes the rest of the path, slashes too.
+		s.echo.RouteNotFound(path+"/*", echo.NotFoundHandler)
+	}
 }
 
 // aliases are a canonical path and its other names.
