@@ -3,8 +3,10 @@ package openstack
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -403,7 +405,7 @@ func TestWaitingForASlot(t *testing.T) {
 	if _, err := c.List(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	reached := make(chan struct{})
+	reached := make(chan struct{}, 9)
 	f.nova = func(_ http.ResponseWriter, r *http.Request) {
 		reached <- struct{}{}
 		<-r.Context().Done()
@@ -453,11 +455,15 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	clouds := f.clouds(t)
 	status := 0
 	f.nova = func(w http.ResponseWriter, r *http.Request) {
-		if status++; status%2 == 0 {
+		switch status++; status % 3 {
+		case 0:
 			answering(http.StatusInternalServerError, "computeFault")(w, r)
-			return
+		case 1:
+			w.WriteHeader(http.StatusBadGateway) // longer than is read
+			_, _ = io.WriteString(w, strings.Repeat(canary, 16<<10))
+		default:
+			goodNova(w, r)
 		}
-		goodNova(w, r)
 	}
 	for range 50 {
 		c, err := clouds.Delegated(t.Context(), f.region(), goodToken)
