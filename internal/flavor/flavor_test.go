@@ -69,7 +69,7 @@ func TestValidateRefuses(t *testing.T) {
 		"rxtx_factor: must be from 1 to 3.4":               func(s *flavor.Spec) { s.RxTxFactor = 0.9 },
 		"rxtx_factor: must be from 1 to":                   func(s *flavor.Spec) { s.RxTxFactor = math.NaN() },
 		"description: must have at most 65535":             func(s *flavor.Spec) { s.Description = strings.Repeat("x", 65536) },
-		"description: Nova takes one line":                 func(s *flavor.Spec) { s.Description = "two\nlines" },
+		"description: Nova takes one line":                 func(s *flavor.Spec) { s.Description = "soft\u00adhyphen" },
 		"extra_specs: the key":                             func(s *flavor.Spec) { s.ExtraSpecs = map[string]string{"a/b": "1"} },
 		"extra_specs.k: must have at most 255":             func(s *flavor.Spec) { s.ExtraSpecs = map[string]string{"k": strings.Repeat("x", 256)} },
 	} {

@@ -58,12 +58,12 @@ func (s Spec) Validate() error {
 	if err := printable("description", s.Description, 65535); err != nil {
 		return err
 	}
-	if i := strings.IndexAny(s.Description, "\t\r\n"); i >= 0 {
-		return Invalid("description: Nova takes one line, without the control character %U", s.Description[i])
+	if r, ok := firstUnprintable(s.Description); ok {
+		return Invalid("description: Nova takes one line of printable characters, without %U", r)
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.ExtraSpecs)) {
-		if !specKey.MatchString(key) {
-			return Invalid("extra_specs: the key %.300q must have 1 to 255 letters, digits, - _ : . and blanks", key)
+		if !specKey.MatchString(key) || key == "." || key == ".." {
+			return Invalid("extra_specs: the key %.300q must have 1 to 255 letters, digits, - _ : . and blanks, and more than dots", key)
 		}
 		if err := printable("extra_specs."+key, s.ExtraSpecs[key], 255); err != nil {
 			return err
@@ -81,12 +81,28 @@ func name(value string) error {
 	case !utf8.ValidString(value):
 		return Invalid("name: is not UTF-8")
 	}
+	if r, ok := firstUnprintable(value); ok {
+		return Invalid("name: must not hold the control character %U", r)
+	}
+	return inPlane("name", value)
+}
+
+// firstUnprintable is the first character that Nova's own patterns refuse:
+// neither printable nor a blank.
+func firstUnprintable(value string) (rune, bool) {
 	for _, r := range value {
-		if !unicode.IsPrint(r) && r != ' ' && !unicode.Is(unicode.Zs, r) {
-			return Invalid("name: must not hold the control character %U", r)
+		if !unicode.IsPrint(r) && !unicode.Is(unicode.Zs, r) {
+			return r, true
 		}
+	}
+	return 0, false
+}
+
+// inPlane refuses what a Nova on MariaDB, with utf8 of three bytes, cannot store.
+func inPlane(field, value string) error {
+	for _, r := range value {
 		if r > 0xFFFF {
-			return Invalid("name: Nova takes no character outside the Basic Multilingual Plane, such as %U", r)
+			return Invalid("%s: Nova takes no character outside the Basic Multilingual Plane, such as %U", field, r)
 		}
 	}
 	return nil
@@ -115,9 +131,6 @@ func printable(field, value string, limit int) error {
 		if unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' || r == 0xFFFE || r == 0xFFFF {
 			return Invalid("%s: must not hold the control character %U", field, r)
 		}
-		if r > 0xFFFF {
-			return Invalid("%s: Nova takes no character outside the Basic Multilingual Plane, such as %U", field, r)
-		}
 	}
-	return nil
+	return inPlane(field, value)
 }

@@ -24,6 +24,9 @@ func (m *Market) delegated(ctx context.Context, region string, token flavor.Secr
 
 // RegionFlavors lists all flavors of the region, in order.
 func (m *Market) RegionFlavors(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret) ([]flavor.Flavor, error) {
+	// Validating the token and reading share one time limit.
+	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+	defer cancel()
 	_, compute, err := m.delegated(ctx, region, token)
 	if err != nil {
 		return nil, err
@@ -46,6 +49,8 @@ func (m *Market) RegionFlavors(ctx context.Context, _ flavor.Principal, region s
 
 // RegionFlavor is one flavor of the region, by Nova's own id.
 func (m *Market) RegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, id string) (flavor.Flavor, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+	defer cancel()
 	_, compute, err := m.delegated(ctx, region, token)
 	if err != nil {
 		return flavor.Flavor{}, err
