@@ -127,8 +127,11 @@ func (s *suite) test(name string) *test {
 	one := &test{name: name}
 	s.tests[name] = one
 	s.order = append(s.order, one)
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		s.test(name[:i]).parent = true
+	// A name may have slashes of its own: only what runs already has parts.
+	for i, c := range name {
+		if around := s.tests[name[:i]]; c == '/' && around != nil {
+			around.parent = true
+		}
 	}
 	return one
 }

@@ -25,6 +25,16 @@ func TestTotals(t *testing.T) {
 			ok:   true,
 		},
 		{
+			name: "a slash in a subtest's own name makes no test of its parts",
+			events: `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"run","Package":"p","Test":"TestA/GET_/v1/flavors"}
+{"Action":"pass","Package":"p","Test":"TestA/GET_/v1/flavors"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"p"}`,
+			want: "\n1 passed, 0 failed, 0 skipped\n",
+			ok:   true,
+		},
+		{
 			name: "what failed is shown whole, and blamed once",
 			events: `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"run","Package":"p","Test":"TestA/one"}
