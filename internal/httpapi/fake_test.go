@@ -62,7 +62,9 @@ func (m *market) called() string {
 }
 
 func (m *market) change(ctx context.Context, patch flavor.Patch) (flavor.Flavor, error) {
+	m.mu.Lock()
 	m.patch = patch
+	m.mu.Unlock()
 	if m.during != nil {
 		m.during(ctx)
 	}
