@@ -15,20 +15,37 @@ import (
 )
 
 // etag is a strong tag over exactly these bytes.
-func etag(body []byte) string {
-	sum := sha256.Sum256(body)
-	return `"` + base64.RawURLEncoding.EncodeToString(sum[:18]) + `"`
+func etag(body []byte) string { return `"` + digest(body) + `"` }
+
+// settingsTag is etag, with a second part behind a dot, over what a client can
+// change of the resource. The first part differs with every look at a region;
+// whoever read its settings before that look may change them all the same.
+func settingsTag(body, settings []byte) string {
+	return `"` + digest(body) + "." + digest(settings) + `"`
 }
 
-// matches says whether a list of entity tags, or *, names tag. Strongly, a weak
-// tag never matches (RFC 9110, 8.8.3.2).
+func digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:18])
+}
+
+// changeable is the part of a tag that If-Match compares.
+func changeable(tag string) string {
+	if i := strings.IndexByte(tag, '.'); i >= 0 {
+		return tag[i:]
+	}
+	return tag
+}
+
+// matches says whether a list of entity tags, or *, names tag. Strongly, as
+// If-Match compares, a weak tag never matches (RFC 9110, 8.8.3.2).
 func matches(header []string, tag string, strong bool) bool {
 	for part := range strings.SplitSeq(strings.Join(header, ","), ",") {
 		part = strings.TrimSpace(part)
 		if !strong {
 			part = strings.TrimPrefix(part, "W/")
 		}
-		if part == "*" || part == tag {
+		if part == "*" || part == tag || strong && !strings.HasPrefix(part, "W/") && changeable(part) == changeable(tag) {
 			return true
 		}
 	}
@@ -36,9 +53,9 @@ func matches(header []string, tag string, strong bool) bool {
 }
 
 // guard is called before a resource is changed, and release when that is done.
-// Where the request has a condition, it is checked against the answer to the
-// matching GET, and nobody else changes the resource here in between.
-func (k *call) guard(resource string, get func() ([]byte, error)) (release func(), err error) {
+// Where the request has a condition, it is checked against the tag that the
+// matching GET has now, and nobody else changes the resource here in between.
+func (k *call) guard(resource string, tagNow func() (string, error)) (release func(), err error) {
 	h := k.Request().Header
 	must, mustNot := h["If-Match"], h["If-None-Match"]
 	conditional := must != nil || mustNot != nil
@@ -46,7 +63,7 @@ func (k *call) guard(resource string, get func() ([]byte, error)) (release func(
 	if err != nil || !conditional {
 		return release, err
 	}
-	if err := k.check(must, mustNot, get); err != nil {
+	if err := k.check(must, mustNot, tagNow); err != nil {
 		release()
 		return nil, err
 	}
@@ -54,14 +71,13 @@ func (k *call) guard(resource string, get func() ([]byte, error)) (release func(
 }
 
 // check compares the resource with the conditions.
-func (k *call) check(must, mustNot []string, get func() ([]byte, error)) error {
+func (k *call) check(must, mustNot []string, tagNow func() (string, error)) error {
 	// Without the resource the call itself could not succeed, and a condition
 	// counts only where it could (RFC 9110, 13.2.1): its error is the answer.
-	body, err := get()
+	tag, err := tagNow()
 	if err != nil {
 		return err
 	}
-	tag := etag(body)
 	if must != nil && !matches(must, tag, true) {
 		return flavor.Errorf(flavor.CodePrecondition, "it has changed since you read it (If-Match): read it again, with the same Accept; nothing was done")
 	}

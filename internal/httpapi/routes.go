@@ -215,9 +215,9 @@ func (k *call) deleted(err error) error {
 // guardFlavor is guard for a flavor, by its id alone: one flavor has several
 // paths.
 func (k *call) guardFlavor(id string, get func() (flavor.Flavor, error)) (release func(), err error) {
-	return k.guard("flavor "+id, func() ([]byte, error) {
+	return k.guard("flavor "+id, func() (string, error) {
 		f, err := get()
-		return encodeFlavor(k.format, &f), err
+		return etag(encodeFlavor(k.format, &f)), err
 	})
 }
 
@@ -403,7 +403,8 @@ func getInfrastructure(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.answer(encodeInfrastructure(k.format, &r))
+	body := encodeInfrastructure(k.format, &r)
+	return k.representation(contentTypes[k.format], body, k.infrastructureTag(r), strconv.Itoa(len(body)))
 }
 
 func createInfrastructure(k *call) error {
@@ -419,10 +420,16 @@ func createInfrastructure(k *call) error {
 }
 
 func (k *call) guardInfrastructure(name string) (release func(), err error) {
-	return k.guard("infrastructure "+name, func() ([]byte, error) {
+	return k.guard("infrastructure "+name, func() (string, error) {
 		r, err := k.s.cfg.Market.Infrastructure(k.ctx, k.who, name)
-		return encodeInfrastructure(k.format, &r), err
+		return k.infrastructureTag(r), err
 	})
+}
+
+func (k *call) infrastructureTag(r flavor.Region) string {
+	body := encodeInfrastructure(k.format, &r)
+	r.Status = flavor.RegionStatus{}
+	return settingsTag(body, encodeInfrastructure(k.format, &r))
 }
 
 func changeInfrastructure(k *call) error {
