@@ -18,6 +18,7 @@ func conditional(t *testing.T, s *setup) {
 
 	for _, path := range []string{
 		"/promotedflavors/" + promoted.ID, "/flavors/" + promoted.ID, "/regions/Trento/flavors/" + private.ID, "/whoami",
+		"/infrastructures/" + trento,
 	} {
 		t.Run("GET "+path+" with its ETag is 304", func(t *testing.T) {
 			for _, f := range formats {
@@ -41,6 +42,19 @@ func conditional(t *testing.T, s *setup) {
 		manager.post(t, quiet, sized(unique()("new")), token).want(t, 201)
 		if after := manager.get(t, quiet, token, header("If-None-Match", before)).want(t, 200).header.Get("ETag"); after == before {
 			t.Errorf("the ETag is still %s", after)
+		}
+	})
+
+	t.Run("every list with its ETag is 304", func(t *testing.T) {
+		pr := s.serve(t) // nobody else changes its lists
+		manager := pr.as(s.manager)
+		manager.post(t, "/infrastructures", c.infrastructure(c.regions[0]).and("trusted", true)).want(t, 201)
+		manager.post(t, "/promotedflavors", sized(unique()("x"))).want(t, 201)
+		manager.get(t, "/infrastructures").want(t, 200) // its status is known now
+		for _, path := range []string{"/promotedflavors", "/regions", "/nodes", quiet, "/infrastructures", "/flavors"} {
+			token := keystone(c.token(t, "operator"))
+			tag := manager.get(t, path, token).want(t, 200).header.Get("ETag")
+			manager.get(t, path, token, header("If-None-Match", tag)).want(t, 304)
 		}
 	})
 

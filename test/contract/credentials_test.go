@@ -10,11 +10,21 @@ import (
 	"github.com/flavorsync/flavorsync/internal/simstack"
 )
 
-// rows are all calls of the contract's table.
-var rows = []struct {
+// A row is one call of the contract's table.
+type row struct {
 	method, path string
 	managersOnly bool
-}{
+}
+
+// body is something to send with the call, nil where it takes nothing.
+func (r row) body() *document {
+	if r.method == http.MethodPost || r.method == http.MethodPut {
+		return sized(unique()("x"))
+	}
+	return nil
+}
+
+var rows = []row{
 	{http.MethodGet, "/promotedflavors", false},
 	{http.MethodGet, "/promotedflavors/" + someUUID, false},
 	{http.MethodPost, "/promotedflavors", true},
@@ -68,14 +78,15 @@ func credentials(t *testing.T, s *setup) {
 			"with an unknown user": {header("user", "whoever"), header("password", secret("bad"))},
 		} {
 			t.Run(row.method+" "+row.path+" "+what+" is the plain 401", func(t *testing.T) {
-				var d *document
-				if row.method == http.MethodPost || row.method == http.MethodPut {
-					d = sized("x")
-				}
-				s.product.as(anonymous()).do(t, row.method, row.path, d, shapes...).wantNoCredential(t)
+				s.product.as(anonymous()).do(t, row.method, row.path, row.body(), shapes...).wantNoCredential(t)
 			})
 		}
 	}
+
+	t.Run("the plain 401 and 405 are plain in XML too", func(t *testing.T) {
+		s.product.as(anonymous()).get(t, "/regions", in(asXML)).wantNoCredential(t)
+		s.product.as(s.user).post(t, "/promotedflavors", sized("x"), in(asXML)).wantManagersOnly(t)
+	})
 
 	t.Run("a wrong password is the plain 401, and Basic is offered to one who sent Basic", func(t *testing.T) {
 		a := s.product.as(byBasic(accounts.manager, secret("wrong"))).get(t, "/regions").wantNoCredential(t)
@@ -232,6 +243,9 @@ func credentials(t *testing.T, s *setup) {
 			other.stack.Fault("", simstack.Fault{Service: simstack.KeyRock, Kind: simstack.Refuse})
 			pr.as(byToken("a user", other.learn(nil, nil))).get(t, "/regions").want(t, 503)
 			pr.as(byToken("a user", token)).get(t, "/regions").want(t, 200) // remembered
+			for _, row := range rows {
+				pr.as(byToken("a user", other.learn(nil, nil))).do(t, row.method, row.path, row.body()).want(t, 503)
+			}
 		})
 
 		t.Run("a crowd with one token asks KeyRock once, and a refused token is not asked for again", func(t *testing.T) {
@@ -318,11 +332,7 @@ func roles(t *testing.T, s *setup) {
 				continue
 			}
 			t.Run(row.method+" "+row.path+" by "+who+" is the plain 405", func(t *testing.T) {
-				var d *document
-				if row.method != http.MethodDelete {
-					d = sized(unique()("x"))
-				}
-				a := s.product.as(c).do(t, row.method, row.path, d).wantManagersOnly(t)
+				a := s.product.as(c).do(t, row.method, row.path, row.body()).wantManagersOnly(t)
 				if !listed(a.header.Get("Allow"), http.MethodGet) || listed(a.header.Get("Allow"), row.method) {
 					t.Errorf("Allow is %q: %s", a.header.Get("Allow"), a)
 				}

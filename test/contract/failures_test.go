@@ -1,10 +1,12 @@
 package contract_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flavorsync/flavorsync/internal/simstack"
 )
@@ -12,10 +14,11 @@ import (
 // failures: what a region that is down, or answers nonsense, means to whom.
 func failures(t *testing.T, s *setup) {
 	// A server of its own: what one manager sees fails with any broken region.
-	pr := s.serve(t)
+	const limit = time.Second
+	pr := s.serve(t, with("engine", map[string]any{"region_timeout": limit.String()}))
 	manager, user := pr.as(s.manager), pr.as(s.user)
 
-	// remove forgets a region at once, so that it does not disturb the next test.
+	// register forgets a region at once, so that it does not disturb the next test.
 	register := func(t *testing.T, d *document) {
 		t.Helper()
 		name := d.fields[0].value.(string)
@@ -95,27 +98,30 @@ func failures(t *testing.T, s *setup) {
 			w := begin(t)
 			owner := pr.as(s.owner(w.region))
 			n := unique()
-			limit := 2*regionTimeout + regionTimeout/2
 
-			within(t, limit, "GET of its private flavors", func() {
+			within(t, 5*limit/2, "GET of its private flavors", func() {
 				user.get(t, "/regions/"+w.region+"/flavors", w.token).want(t, 502).says(t, w.region)
 			})
 			user.get(t, "/regions/"+w.region+"/flavors/x", w.token).want(t, 502).says(t, w.region)
-			within(t, limit, "POST of a private flavor", func() {
+			if !strings.Contains(what, "hang") { // it costs its time limit for each
+				user.put(t, "/regions/"+w.region+"/flavors/x", flavorOf("ram", 1), w.token).want(t, 502).says(t, w.region)
+				user.delete(t, "/regions/"+w.region+"/flavors/x", w.token).want(t, 502).says(t, w.region)
+			}
+			within(t, 5*limit/2, "POST of a private flavor", func() {
 				user.post(t, "/regions/"+w.region+"/flavors", sized(n("private")), w.token).want(t, 502).says(t, w.region)
 			})
-			within(t, limit, "POST of a flavor", func() {
+			within(t, 5*limit/2, "POST of a flavor", func() {
 				owner.post(t, "/flavors", sized(n("flavor"))).want(t, 502).says(t, w.region)
 			})
 			promoted := manager.post(t, "/promotedflavors", sized(n("promoted"))).want(t, 201).flavor(t)
-			within(t, limit, "an install", func() {
+			within(t, 5*limit/2, "an install", func() {
 				owner.put(t, "/flavors/"+promoted.ID, flavorOf("node", w.region)).want(t, 502).says(t, w.region)
 			})
 			if got := user.get(t, "/promotedflavors/"+promoted.ID).want(t, 200).flavor(t); len(got.Nodes) != 0 {
 				t.Errorf("nodes are %v", got.Nodes)
 			}
 
-			within(t, limit, "GET of all flavors", func() {
+			within(t, 5*limit/2, "GET of all flavors", func() {
 				a := owner.get(t, "/flavors", fresh).want(t, 200)
 				if !listed(a.header.Get("X-Flavorsync-Unreachable"), w.region) {
 					t.Errorf("X-Flavorsync-Unreachable is %q: %s", a.header.Get("X-Flavorsync-Unreachable"), a)
@@ -170,6 +176,19 @@ func failures(t *testing.T, s *setup) {
 		owner.post(t, "/flavors", sized(unique()("b"))).want(t, 201)
 	})
 
+	t.Run("a service account's token is kept", func(t *testing.T) {
+		c := extra(t, "keeps")
+		region := c.regions[0]
+		register(t, c.infrastructure(region))
+		owner := pr.as(s.owner(region))
+		for i := range 5 {
+			owner.post(t, "/flavors", sized(unique()(fmt.Sprint(i)))).want(t, 201)
+		}
+		if n := c.stack.Count(simstack.Keystone, "", http.MethodPost, "/auth/tokens"); n != 1 {
+			t.Errorf("five calls took %d tokens", n)
+		}
+	})
+
 	for what, kind := range map[string]simstack.Kind{"401": simstack.Unauthorized, "403": simstack.Denied} {
 		t.Run("a Nova that answers the caller's token "+what+" is "+what+", the service account's 502", func(t *testing.T) {
 			c := extra(t, "refuses")
@@ -178,7 +197,9 @@ func failures(t *testing.T, s *setup) {
 			token := keystone(c.token(t, "operator"))
 			user.get(t, "/regions/"+region+"/flavors", token).want(t, 200)
 			c.stack.Fault(region, simstack.Fault{Kind: kind})
-			user.get(t, "/regions/"+region+"/flavors", token).want(t, map[string]int{"401": 401, "403": 403}[what])
+			status := map[string]int{"401": 401, "403": 403}[what]
+			user.get(t, "/regions/"+region+"/flavors", token).want(t, status)
+			user.get(t, "/regions/"+region+"/flavors/x", token).want(t, status)
 			pr.as(s.owner(region)).post(t, "/flavors", sized(unique()("x"))).want(t, 502)
 		})
 	}
@@ -187,7 +208,7 @@ func failures(t *testing.T, s *setup) {
 		w := fault(simstack.Nova, simstack.Hang)(t)
 		c := extra(t, "healthy")
 		register(t, c.infrastructure(c.regions[0]).and("trusted", true))
-		within(t, regionTimeout, "what needs no Nova, or another", func() {
+		within(t, limit, "what needs no Nova, or another", func() {
 			user.get(t, "/promotedflavors").want(t, 200)
 			user.get(t, "/regions").want(t, 200)
 			user.get(t, "/regions/"+c.regions[0]+"/flavors", keystone(c.token(t, "operator"))).want(t, 200)
@@ -375,7 +396,33 @@ func tokensStayHome(t *testing.T, s *setup) {
 		manager.delete(t, "/infrastructures/"+region, query("force", "true")).want(t, 204)
 	})
 
-	t.Run("a token that expired is refused", func(t *testing.T) {
+	t.Run("it is validated once and no new token is made of it", func(t *testing.T) {
+		manager.post(t, "/infrastructures", c.infrastructure(region)).want(t, 201)
+		own, _ := c.authenticate(t, "operator", true)
+		c.stack.ForgetRequests()
+		for range 5 {
+			user.get(t, "/regions/"+region+"/flavors", keystone(own)).want(t, 200)
+		}
+		if n := c.stack.Count(simstack.Keystone, "", http.MethodPost, ""); n != 0 {
+			t.Errorf("%d tokens were made", n)
+		}
+		if n := c.stack.Count(simstack.Keystone, "", http.MethodGet, "/auth/tokens"); n != 1 {
+			t.Errorf("it was validated %d times", n)
+		}
+		manager.delete(t, "/infrastructures/"+region).want(t, 204)
+	})
+
+	t.Run("a token that was remembered is forgotten when it expires", func(t *testing.T) {
+		brief := startStack(t, simstack.Options{Regions: []string{unique()("brief")}, TokenLife: 2 * time.Second})
+		manager.post(t, "/infrastructures", brief.infrastructure(brief.regions[0]).and("trusted", true)).want(t, 201)
+		own, _ := brief.authenticate(t, "operator", true)
+		path := "/regions/" + brief.regions[0] + "/flavors"
+		user.get(t, path, keystone(own)).want(t, 200)
+		eventually(t, "the token is refused", func() bool { return user.get(t, path, keystone(own)).wantOneOf(t, 200, 401).status == 401 })
+		manager.delete(t, "/infrastructures/"+brief.regions[0]).want(t, 204)
+	})
+
+	t.Run("a token that was revoked is refused", func(t *testing.T) {
 		manager.post(t, "/infrastructures", c.infrastructure(region)).want(t, 201)
 		revoked, _ := c.authenticate(t, "operator", true)
 		c.stack.RevokeToken(revoked)

@@ -20,6 +20,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/flavorsync/flavorsync/api/apitest"
 )
 
 // binary is the command under test.
@@ -120,6 +122,12 @@ func TestContract(t *testing.T) {
 				s.cloud.checkLeftovers(t)
 			})
 		})
+	}
+	if !testing.Verbose() {
+		return
+	}
+	for _, line := range apitest.Uncovered() {
+		t.Logf("described, and seen by no test: %s", line)
 	}
 }
 

@@ -2,7 +2,10 @@ package contract_test
 
 import (
 	"fmt"
+	"math"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -166,6 +169,74 @@ func creating(t *testing.T, s *setup) {
 		}
 		s.cloud.hasFlavor(t, spain2, flavorIn(id, n("kept")))
 	})
+
+	t.Run("of a crowd that creates one name, one succeeds and Nova has it once", func(t *testing.T) {
+		n := s.names(t)
+		owner := s.product.as(s.owner(spain2))
+		counts := crowd(t, 8, func() *answer { return owner.post(t, "/flavors", sized(n("race"))) })
+		if counts[201] != 1 || counts[409] != 7 {
+			t.Errorf("the statuses are %v", counts)
+		}
+		if named := s.cloud.nova(t, spain2).named(t, n("race")); len(named) != 1 {
+			t.Errorf("Nova holds %+v", named)
+		}
+	})
+
+	for _, f := range formats {
+		t.Run("everything that Nova takes is taken, in "+f.name, func(t *testing.T) {
+			n := s.names(t)
+			owner := s.product.as(s.owner(spain2))
+			long := n("") + strings.Repeat("x", 255-len(n("")))
+			for what, d := range map[string]*document{
+				"the greatest numbers": flavorOf("name", n("great"), "vcpus", math.MaxInt32, "ram", math.MaxInt32, "disk", math.MaxInt32, "swap", math.MaxInt32, "ephemeral", math.MaxInt32),
+				"the least numbers":    flavorOf("name", n("least"), "vcpus", 1, "ram", 1, "disk", 0, "swap", 0, "ephemeral", 0),
+				"the longest name":     sized(long),
+				"a name in CJK":        sized(n("小型 フレーバー 소형")),
+				"a name of signs":      sized(n(`a/b?c#d%e;f&g<h>"i'`)),
+				"an rxtx_factor":       sized(n("factor")).and("rxtx_factor", 1.25),
+				"a long description":   sized(n("described")).and("description", strings.Repeat("d ", 65535/2)+"!"),
+				"long extra specs": sized(n("specs")).and("extra_specs", map[string]string{
+					strings.Repeat("k", 255): strings.Repeat("v", 255), "trait:A b-c_d.e": "required", "empty": "", "number": "17", "text": "ü & <小>\tx"}),
+			} {
+				created := owner.post(t, "/flavors", d.and("public", true), in(f)).want(t, 201).flavor(t)
+				held, ok := s.cloud.nova(t, spain2).get(t, created.ID)
+				if !ok || held.Name != created.Name {
+					t.Fatalf("%s: Nova holds %+v", what, held)
+				}
+				for _, want := range d.fields {
+					var there any
+					switch want.name {
+					case "name":
+						there = held.Name
+					case "vcpus":
+						there = held.VCPUs
+					case "ram":
+						there = held.RAM
+					case "disk":
+						there = held.Disk
+					case "swap":
+						there = int(held.Swap)
+					case "ephemeral":
+						there = held.Ephemeral
+					case "rxtx_factor":
+						there = held.RxTxFactor
+					case "description":
+						there = *held.Description
+					case "extra_specs":
+						there = held.ExtraSpecs
+					}
+					if !reflect.DeepEqual(there, want.value) {
+						t.Errorf("%s: %s is %.200v in Nova, not %.200v", what, want.name, there, want.value)
+					}
+				}
+				// and anywhere else
+				installed := s.product.as(s.owner(trento)).put(t, "/flavors/"+created.ID, flavorOf("node", trento), in(f)).want(t, 200).flavor(t)
+				if !slices.Equal(installed.Nodes, []string{spain2, trento}) {
+					t.Errorf("%s: nodes are %v", what, installed.Nodes)
+				}
+			}
+		})
+	}
 
 	t.Run("promoted is ignored", func(t *testing.T) {
 		n := s.names(t)

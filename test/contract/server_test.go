@@ -26,6 +26,16 @@ func limits(t *testing.T, s *setup) {
 		eventually(t, "the eager caller may call again", func() bool { return eager.get(t, "/regions").status == 200 })
 	})
 
+	t.Run("the limit is for every call of the table", func(t *testing.T) {
+		pr := s.serve(t, with("limits", map[string]any{"requests_per_second": 1, "failed_logins_per_minute": 0}))
+		eager := pr.as(s.idm.user(t))
+		for _, row := range rows {
+			eventually(t, row.method+" "+row.path+" is 429", func() bool {
+				return eager.do(t, row.method, row.path, row.body()).status == 429
+			})
+		}
+	})
+
 	t.Run("beyond failed_logins_per_minute an address is told 429, whoever it says it is", func(t *testing.T) {
 		pr := s.serve(t, with("limits", map[string]any{"requests_per_second": 0, "failed_logins_per_minute": 3}))
 		statuses := map[int]int{}
@@ -172,6 +182,29 @@ func server(t *testing.T, s *setup) {
 		// the stored password still works
 		pr.as(s.manager).post(t, "/flavors", sized(unique()("y")).and("nodes", c.regions)).want(t, 201)
 	})
+
+	if s.database == "mysql" {
+		t.Run("without its database it lives but is not ready, and a 500 tells the client a request id and nothing else", func(t *testing.T) {
+			pr := s.serve(t)
+			pr.as(anonymous()).get(t, "/readyz", prefixed("")).want(t, 200)
+			pr.failing = true
+			executeSQL(t, "DROP DATABASE "+pr.database)
+			defer executeSQL(t, "CREATE DATABASE "+pr.database) // to be dropped at the end
+			pr.as(anonymous()).get(t, "/healthz", prefixed("")).want(t, 200)
+			eventually(t, "it is not ready", func() bool { return pr.as(anonymous()).get(t, "/readyz", prefixed("")).status == 503 })
+			for _, row := range rows {
+				if row.path == "/whoami" || row.managersOnly || strings.HasPrefix(row.path, "/promotedflavors") {
+					continue // answered without the database, or from memory
+				}
+				a := pr.as(s.manager).do(t, row.method, row.path, row.body(), keystone(s.cloud.token(t, "operator"))).wantOneOf(t, 400, 500)
+				for _, word := range []string{"SQL", "sql", "database", pr.database, "1046", "1049"} {
+					if strings.Contains(string(a.body), word) {
+						t.Errorf("it tells of %s: %s", word, a)
+					}
+				}
+			}
+		})
+	}
 
 	t.Run("an idle or slow client is not waited for", func(t *testing.T) {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.product.url, "http://"))

@@ -92,6 +92,7 @@ type product struct {
 	process  *process
 	log      *logBuffer
 	watched  bool     // every request through it must have its line in the log
+	failing  bool     // the test broke it: it may answer 500
 	requests sync.Map // request ids of the answers seen, each with "METHOD path"
 }
 
@@ -276,24 +277,21 @@ var databases atomic.Int64
 func createDatabase(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("contract_%s_%d", run, databases.Add(1))
-	execute := func(statement string) error {
-		db, err := sql.Open("mysql", mysqlDSN(t, ""))
-		if err != nil {
-			return err
-		}
-		defer db.Close()
-		_, err = db.ExecContext(context.Background(), statement)
-		return err
-	}
-	if err := execute("CREATE DATABASE " + name); err != nil {
-		t.Fatalf("creating a database on FLAVORSYNC_TEST_MYSQL_DSN: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := execute("DROP DATABASE " + name); err != nil {
-			t.Errorf("dropping the database %s: %v", name, err)
-		}
-	})
+	executeSQL(t, "CREATE DATABASE "+name)
+	t.Cleanup(func() { executeSQL(t, "DROP DATABASE "+name) })
 	return name
+}
+
+func executeSQL(t *testing.T, statement string) {
+	t.Helper()
+	db, err := sql.Open("mysql", mysqlDSN(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(context.Background(), statement); err != nil {
+		t.Fatalf("%s on FLAVORSYNC_TEST_MYSQL_DSN: %v", statement, err)
+	}
 }
 
 func mysqlDSN(t *testing.T, database string) string {
