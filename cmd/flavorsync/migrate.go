@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -15,7 +16,16 @@ import (
 )
 
 func migrateCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "migrate", Short: "Bring the database to this version's schema, or back"}
+	cmd := &cobra.Command{
+		Use:   "migrate",
+		Short: "Bring the database to this version's schema, or back",
+		Long: `Bring the database to this version's schema, or back. serve does the former by
+itself at start: this is for those who want it done, or looked at, before.`,
+		Example: `  flavorsync migrate status --config flavorsync.yaml
+  flavorsync migrate up --config flavorsync.yaml`,
+		Args: cobra.NoArgs, // else a mistyped command is no error
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	path := configFlag(cmd)
 	cmd.AddCommand(
 		migrateUp(path), migrateDown(path), migrateStatus(path), migrateImport(path),
@@ -29,13 +39,9 @@ func withStore(ctx context.Context, path string, do func(*store.Store) error) er
 	if err != nil {
 		return err
 	}
-	return withOpen(ctx, store.Config{
+	db, err := store.Open(ctx, store.Config{
 		Driver: cfg.Database.Driver, DSN: string(cfg.Database.DSN), Log: jsonLog(os.Stderr),
-	}, do)
-}
-
-func withOpen(ctx context.Context, cfg store.Config, do func(*store.Store) error) error {
-	db, err := store.Open(ctx, cfg)
+	})
 	if err != nil {
 		return err
 	}
@@ -44,9 +50,17 @@ func withOpen(ctx context.Context, cfg store.Config, do func(*store.Store) error
 
 func migrateUp(path *string) *cobra.Command {
 	return &cobra.Command{
-		Use: "up", Short: "Apply all migrations that are pending", Args: cobra.NoArgs,
+		Use:     "up",
+		Short:   "Apply all migrations that are pending",
+		Example: "  flavorsync migrate up --config flavorsync.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd.Context(), *path, func(db *store.Store) error { return db.Up(cmd.Context()) })
+			return withStore(cmd.Context(), *path, func(db *store.Store) error {
+				if err := db.Up(cmd.Context()); err != nil {
+					return err
+				}
+				return tellVersion(cmd.Context(), cmd.OutOrStdout(), db)
+			})
 		},
 	}
 }
@@ -54,13 +68,23 @@ func migrateUp(path *string) *cobra.Command {
 func migrateDown(path *string) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "down", Short: "Take the last migration back", Args: cobra.NoArgs,
+		Use:   "down",
+		Short: "Take the last migration back, and lose what it holds",
+		Long: `Take the last migration back, to the schema of the version before. What only the
+newer schema can hold is lost: make a backup first, and stop every serve.`,
+		Example: `  flavorsync migrate down --config flavorsync.yaml
+  flavorsync migrate down --all --config flavorsync.yaml`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), *path, func(db *store.Store) error {
+				down := db.Down
 				if all {
-					return db.Reset(cmd.Context())
+					down = db.Reset
 				}
-				return db.Down(cmd.Context())
+				if err := down(cmd.Context()); err != nil {
+					return err
+				}
+				return tellVersion(cmd.Context(), cmd.OutOrStdout(), db)
 			})
 		},
 	}
@@ -68,23 +92,41 @@ func migrateDown(path *string) *cobra.Command {
 	return cmd
 }
 
+func tellVersion(ctx context.Context, out io.Writer, db *store.Store) error {
+	steps, err := db.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var version int64
+	for _, s := range steps {
+		if s.AppliedAt != nil {
+			version = max(version, s.Version)
+		}
+	}
+	_, err = fmt.Fprintf(out, "the database's schema is at version %d\n", version)
+	return err
+}
+
 func migrateStatus(path *string) *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "List the migrations and when each was applied", Args: cobra.NoArgs,
+		Use:     "status",
+		Short:   "List the migrations and when each was applied",
+		Example: "  flavorsync migrate status --config flavorsync.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd.Context(), *path, func(db *store.Store) error {
-				statuses, err := db.Status(cmd.Context())
+				steps, err := db.Status(cmd.Context())
 				if err != nil {
 					return err
 				}
 				table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-				_, _ = fmt.Fprintln(table, "VERSION\tNAME\tAPPLIED")
-				for _, s := range statuses {
+				fmt.Fprintln(table, "VERSION\tNAME\tAPPLIED")
+				for _, s := range steps {
 					applied := "pending"
 					if s.AppliedAt != nil {
 						applied = s.AppliedAt.UTC().Format(time.RFC3339)
 					}
-					_, _ = fmt.Fprintf(table, "%d\t%s\t%s\n", s.Version, s.Name, applied)
+					fmt.Fprintf(table, "%d\t%s\t%s\n", s.Version, s.Name, applied)
 				}
 				return table.Flush()
 			})
@@ -92,22 +134,38 @@ func migrateStatus(path *string) *cobra.Command {
 	}
 }
 
+// v1Variable keeps the password of flavor-sync 1.0's database out of the list of
+// processes.
+const v1Variable = "FLAVORSYNC_V1_DSN"
+
 func migrateImport(path *string) *cobra.Command {
 	var dsn string
 	cmd := &cobra.Command{
 		Use:   "import-v1",
 		Short: "Take over the database of a flavor-sync 1.0",
 		Long: `Take over the regions, the public flavors and their nodes from the MySQL
-database of a flavor-sync 1.0. What cannot be taken over is listed with the
-reason; private flavors are not taken over, since each region's Nova has them.
-Running it again changes nothing.`,
+database of a flavor-sync 1.0, which is only read. What cannot be taken over is
+listed with the reason; private flavors are not taken over, since each region's
+Nova has them. Running it again changes nothing.
+
+It brings the database to this version's schema first, and makes the keyset, as
+serve does.`,
+		Example: `  flavorsync migrate import-v1 --config flavorsync.yaml \
+    --dsn 'flavorsync:PASSWORD@tcp(db.example.org:3306)/flavorsync1'
+  read -rs ` + v1Variable + ` && export ` + v1Variable + `
+  flavorsync migrate import-v1 --config flavorsync.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dsn == "" {
+				dsn = os.Getenv(v1Variable)
+			}
+			if dsn == "" {
+				return fmt.Errorf("which database? give --dsn, or %s in the environment", v1Variable)
+			}
 			return importV1(cmd, *path, dsn)
 		},
 	}
-	cmd.Flags().StringVar(&dsn, "dsn", "", "flavor-sync 1.0's database: `user:password@tcp(host:3306)/name`")
-	_ = cmd.MarkFlagRequired("dsn")
+	cmd.Flags().StringVar(&dsn, "dsn", "", "flavor-sync 1.0's database, `user:password@tcp(host:3306)/name`, also "+v1Variable)
 	return cmd
 }
 
@@ -117,17 +175,19 @@ func importV1(cmd *cobra.Command, path, dsn string) error {
 		return err
 	}
 	log := jsonLog(os.Stderr)
-	db, err := openStore(cmd.Context(), cfg, log)
+	db, err := openStore(cmd.Context(), cfg, log, operators)
 	if err != nil {
 		return err
 	}
 	report, err := store.ImportV1(cmd.Context(), db, dsn, log)
 	if err == nil {
 		out := cmd.OutOrStdout()
-		_, _ = fmt.Fprintf(out, "imported %d regions, %d flavors, %d installations; skipped %d rows\n",
-			report.Regions, report.Flavors, report.Installations, len(report.Skipped))
+		fmt.Fprintf(out, "imported: %d regions, %d flavors, %d installations\n", report.Regions, report.Flavors, report.Installations)
+		fmt.Fprintf(out, "here already: %d rows\n", report.Unchanged)
+		fmt.Fprintf(out, "left to their regions: %d private flavors\n", report.Private)
+		fmt.Fprintf(out, "skipped: %d rows\n", len(report.Skipped))
 		for _, s := range report.Skipped {
-			_, _ = fmt.Fprintf(out, "skipped %s %s: %s\n", s.Table, s.Key, s.Reason)
+			fmt.Fprintf(out, "  %s\n", s)
 		}
 	}
 	return errors.Join(err, db.Close())

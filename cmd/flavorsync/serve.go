@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -20,7 +21,20 @@ import (
 )
 
 func serveCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "serve", Short: "Run the service", Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service",
+		Long: `Run the service until SIGTERM or Ctrl-C: then it takes no new requests, finishes
+those that run and ends. A second signal ends it at once.
+
+At start it brings the database to this version's schema, and makes the keyset
+that encrypts the service accounts' passwords where there is none and nothing is
+encrypted yet. It logs to stderr, in lines of JSON; the line "listening" says
+where it answers.`,
+		Example: `  flavorsync serve --config /etc/flavorsync/flavorsync.yaml
+  FLAVORSYNC_LISTEN=127.0.0.1:9090 flavorsync serve --config flavorsync.yaml`,
+		Args: cobra.NoArgs,
+	}
 	path := configFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := config.Load(*path, os.Environ())
@@ -35,62 +49,81 @@ func serveCommand() *cobra.Command {
 // serve runs until ctx ends and what it was doing is done.
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
 	for _, warning := range cfg.Warnings() {
-		log.Warn(warning)
+		log.Warn("is this configuration wanted?", "setting", warning)
 	}
-	db, err := openStore(ctx, cfg, log)
+	s, err := newService(ctx, cfg, log, operators)
 	if err != nil {
-		return err
-	}
-	demo, err := db.IsDemo(ctx)
-	if err == nil && demo {
-		err = errDemoDatabase
-	}
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	s, err := newService(cfg, db, log, false)
-	if err != nil {
-		return errors.Join(err, db.Close())
+		return unlessStopped(ctx, log, err)
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := listen(ctx, "listen", cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return unlessStopped(ctx, log, err)
 	}
 	return s.serve(ctx, cfg, listener)
 }
 
-// serve answers on listener, and on metrics_listen, until ctx ends.
+// unlessStopped is err, but nil where we were asked to stop before we served:
+// then starting had to fail.
+func unlessStopped(ctx context.Context, log *slog.Logger, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	log.Info("stopped before it served", "error", err.Error())
+	return nil
+}
+
+// listen listens at an address; errors begin with the name of its setting.
+func listen(ctx context.Context, setting, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	return l, listenError(setting, address, err)
+}
+
+func listenError(setting, address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s: another process listens at %s: stop it, or choose another address", setting, address)
+	case err != nil:
+		return fmt.Errorf("%s: %w", setting, err)
+	}
+	return nil
+}
+
+// serve answers on listener, which it closes, and on metrics_listen, until ctx
+// ends.
 func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Listener) error {
+	var working sync.WaitGroup
+	defer working.Wait()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+
 	metrics := newMetrics()
+	failed := make(chan error, 1)
+	if cfg.MetricsListen == "" {
+		failed <- nil
+	} else {
+		l, err := listen(ctx, "metrics_listen", cfg.MetricsListen)
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		s.log.Info("listening for metrics", "address", l.Addr().String())
+		working.Go(func() {
+			failed <- serveMetrics(ctx, l, metrics)
+			stop()
+		})
+	}
+	working.Go(func() { s.recover(ctx, cfg.Engine.SweepInterval) })
+
 	server := httpapi.New(httpapi.Config{
 		Market: s.market, Identity: s.chain, Log: s.log, Ready: s.db.Ping,
 		OpenAPI: api.OpenAPI, XSD: api.XSD,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		Observe: metrics.observe,
 	})
-	var working sync.WaitGroup
-	defer working.Wait()
-	working.Go(func() { s.recover(ctx, cfg.Engine.SweepInterval) })
-	failed := make(chan error, 1)
-	if cfg.MetricsListen != "" {
-		l, err := net.Listen("tcp", cfg.MetricsListen)
-		if err != nil {
-			stop()
-			return errors.Join(fmt.Errorf("metrics_listen: %w", err), listener.Close())
-		}
-		working.Go(func() {
-			failed <- serveMetrics(ctx, l, metrics)
-			stop()
-		})
-		s.log.Info("listening for metrics", "address", l.Addr().String())
-	} else {
-		failed <- nil
-	}
+	told := context.AfterFunc(ctx, func() { s.log.Info("stopping: finishing the requests that run") })
 	s.log.Info("listening", "address", listener.Addr().String(), "version", versionText())
 	err := server.Serve(ctx, listener)
+	told()
 	stop()
 	return errors.Join(err, <-failed)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/config"
@@ -14,14 +15,26 @@ import (
 	"github.com/flavorsync/flavorsync/internal/store"
 )
 
-// openStore opens the configured database, migrated, with its keyset.
-func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (*store.Store, error) {
+// owner says whose database one is. A demo's passwords are public, so nobody
+// else may take its database, and it may take nobody else's.
+type owner int
+
+const (
+	operators owner = iota
+	demos
+)
+
+var (
+	errDemoDatabase = errors.New("this database belongs to a demo, whose passwords are public: configure another database.dsn")
+	errRealDatabase = errors.New("this database is not a demo's: choose another directory with --data")
+)
+
+// openStore opens the configured database for its owner, migrated, with its
+// keyset. What is another's is left as it was.
+func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner) (*store.Store, error) {
 	keyset, created, err := store.LoadKeyset(cfg.CredentialsKeyset)
 	if err != nil {
 		return nil, err
-	}
-	if created {
-		log.Info("a new keyset was made: keep it, and its backup, as safe as the passwords it encrypts", "path", cfg.CredentialsKeyset)
 	}
 	db, err := store.Open(ctx, store.Config{
 		Driver: cfg.Database.Driver, DSN: string(cfg.Database.DSN), Keyset: keyset, Log: log,
@@ -29,13 +42,55 @@ func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger) (*stor
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Up(ctx); err != nil {
+	if err := prepare(ctx, db, who); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if err := db.BindKeyset(ctx); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if created {
+		log.Info("a new keyset was made: keep it, and its backup, as safe as the passwords it encrypts", "path", cfg.CredentialsKeyset)
 	}
 	return db, nil
+}
+
+func prepare(ctx context.Context, db *store.Store, who owner) error {
+	if err := checkOwner(ctx, db, who); err != nil {
+		return err
+	}
+	if err := db.Up(ctx); err != nil {
+		return err
+	}
+	if who == demos {
+		if err := db.MarkDemo(ctx); err != nil {
+			return err
+		}
+	}
+	return db.BindKeyset(ctx)
+}
+
+// checkOwner refuses another's database. One that holds nothing is anybody's.
+func checkOwner(ctx context.Context, db *store.Store, who owner) error {
+	steps, err := db.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(steps, func(m store.MigrationStatus) bool { return m.AppliedAt != nil }) {
+		return nil
+	}
+	switch demo, err := db.IsDemo(ctx); {
+	case err != nil:
+		return err
+	case demo && who != demos:
+		return errDemoDatabase
+	case !demo && who == demos:
+		return db.Read(ctx, func(tx *store.Tx) error {
+			regions, regionsErr := tx.Regions() // fails where there are some: the keyset is another
+			flavors, flavorsErr := tx.Flavors()
+			if err := errors.Join(regionsErr, flavorsErr); err != nil || len(regions)+len(flavors) > 0 {
+				return errors.Join(errRealDatabase, err)
+			}
+			return nil
+		})
+	}
+	return nil
 }
 
 // service is the wired product, without its HTTP side.
@@ -47,10 +102,15 @@ type service struct {
 	chain  *identity.Chain
 }
 
-// newService wires the product on an open database, which it closes.
-func newService(cfg *config.Config, db *store.Store, log *slog.Logger, unguarded bool) (*service, error) {
+// newService opens the database and wires the product. Close it.
+func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner) (*service, error) {
 	chain, err := identity.New(cfg.Identity)
 	if err != nil {
+		return nil, err
+	}
+	db, err := openStore(ctx, cfg, log, who)
+	if err != nil {
+		chain.Close()
 		return nil, err
 	}
 	clouds := openstack.New(openstack.Config{
@@ -59,7 +119,6 @@ func newService(cfg *config.Config, db *store.Store, log *slog.Logger, unguarded
 		MaxInFlight:   cfg.Engine.MaxInFlight,
 		AllowHTTP:     cfg.Outgoing.AllowHTTP,
 		AllowNetworks: cfg.Outgoing.AllowNetworks,
-		Unguarded:     unguarded,
 		Log:           log,
 	})
 	market := marketplace.New(marketplace.Config{
