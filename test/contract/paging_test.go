@@ -40,7 +40,7 @@ func paging(t *testing.T, s *setup) {
 					for next != "" {
 						a := list.as.get(t, strings.TrimPrefix(next, prefix), prefixed(prefix), in(f), token).want(t, 200)
 						page := a.flavors(t)
-						if len(page) > 2 || len(page) == 0 {
+						if len(page) > 2 {
 							t.Fatalf("a page of %d with limit=2: %s", len(page), a)
 						}
 						seen = append(seen, page...)

@@ -186,6 +186,10 @@ func creating(t *testing.T, s *setup) {
 		t.Run("everything that Nova takes is taken, in "+f.name, func(t *testing.T) {
 			n := s.names(t)
 			owner := s.product.as(s.owner(spain2))
+			describable := 65535
+			if s.real {
+				describable = 60000 // the uwsgi before the tests' Novas resets connections over bodies of 64 KiB
+			}
 			long := n("") + strings.Repeat("x", 255-len(n("")))
 			for what, d := range map[string]*document{
 				"the greatest numbers": flavorOf("name", n("great"), "vcpus", math.MaxInt32, "ram", math.MaxInt32, "disk", math.MaxInt32, "swap", math.MaxInt32, "ephemeral", math.MaxInt32),
@@ -194,7 +198,7 @@ func creating(t *testing.T, s *setup) {
 				"a name in CJK":        sized(n("小型 フレーバー 소형")),
 				"a name of signs":      sized(n(`a/b?c#d%e;f&g<h>"i'`)),
 				"an rxtx_factor":       sized(n("factor")).and("rxtx_factor", 1.25),
-				"a long description":   sized(n("described")).and("description", strings.Repeat("d ", 65535/2)+"!"),
+				"a long description":   sized(n("described")).and("description", strings.Repeat("d", describable)),
 				"long extra specs": sized(n("specs")).and("extra_specs", map[string]string{
 					strings.Repeat("k", 255): strings.Repeat("v", 255), "trait:A b-c_d.e": "required", "empty": "", "number": "17", "text": "ü & <小>\tx"}),
 			} {
