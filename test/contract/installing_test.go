@@ -143,6 +143,52 @@ func installing(t *testing.T, s *setup) {
 		s.cloud.hasFlavor(t, trento, flavorIn(made.ID, made.Name))
 	})
 
+	t.Run("who installs a flavor while another is just making it succeeds too", func(t *testing.T) {
+		c := extra(t, "half-made")
+		c.register(t, s, s.product)
+		region := c.regions[0]
+		made := manager.post(t, "/promotedflavors", sized(unique()("x")).and("extra_specs", map[string]string{"a": "b"})).want(t, 201).flavor(t)
+		g := startGate(t, c, region)
+		// The first one is held between the flavor and its extra specs until the
+		// second one has looked.
+		halfMade, looked := make(chan struct{}), make(chan struct{})
+		g.set(func(r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "/os-extra_specs") && r.Method == http.MethodPost {
+				close(halfMade)
+				<-looked
+			}
+			return true
+		}, func(r *http.Request, _ int) bool {
+			if strings.HasSuffix(r.URL.Path, "/flavors/detail") {
+				select {
+				case <-halfMade:
+					select {
+					case <-looked:
+					default:
+						close(looked)
+					}
+				default:
+				}
+			}
+			return true
+		})
+		first := make(chan *answer)
+		go func() {
+			a, err := manager.try(t, http.MethodPut, "/flavors/"+made.ID, flavorOf("node", region))
+			if err != nil {
+				t.Error(err)
+			}
+			first <- a
+		}()
+		<-halfMade
+		second := manager.put(t, "/flavors/"+made.ID, flavorOf("node", region))
+		(<-first).want(t, 200)
+		second.want(t, 200)
+		if all := c.nova(t, region).list(t); len(all) != 1 || all[0].ExtraSpecs["a"] != "b" {
+			t.Errorf("Nova holds %+v", all)
+		}
+	})
+
 	t.Run("of a crowd that installs one flavor, all succeed and Nova has it once", func(t *testing.T) {
 		n := s.names(t)
 		made := manager.post(t, "/promotedflavors", sized(n("x")).and("extra_specs", map[string]string{"a": "b"})).want(t, 201).flavor(t)
