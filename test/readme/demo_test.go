@@ -47,7 +47,7 @@ const (
 	endDemo   = "<!-- end -->\n"
 )
 
-var block = regexp.MustCompile("(?ms)^```(\\w+)\\n(.*?)^```\\n")
+var block = regexp.MustCompile("(?s)\n```(\\w+)\n((?:.*?\n)??)```\n")
 
 // TestExamples pastes the examples of README.md into a shell, one after the
 // other, beside a demo that has just been started. A reader who does the same
@@ -191,10 +191,10 @@ func startDemo(t *testing.T) (api, cloud string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := make(chan struct{})
+	drained := make(chan struct{})
 	t.Cleanup(func() {
 		_ = demo.Process.Signal(syscall.SIGTERM)
-		<-read
+		<-drained
 		if err := demo.Wait(); err != nil {
 			t.Errorf("the demo ended with %v", err)
 		}
@@ -202,7 +202,7 @@ func startDemo(t *testing.T) (api, cloud string) {
 	type addresses struct{ api, cloud string }
 	found := make(chan addresses, 1)
 	go func() {
-		defer close(read)
+		defer close(drained)
 		var a addresses
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, 1<<20)
@@ -225,7 +225,7 @@ func startDemo(t *testing.T) (api, cloud string) {
 			return a.api, a.cloud
 		}
 		t.Fatal("the demo does not print its addresses")
-	case <-read:
+	case <-drained:
 		t.Fatal("the demo ended")
 	case <-time.After(time.Minute):
 		t.Fatal("the demo does not listen")

@@ -61,7 +61,7 @@ func TestSettings(t *testing.T) {
 				shown = "none"
 			}
 			variable := "FLAVORSYNC_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
-			rows = append(rows, fmt.Sprintf("`%s` | `%s` | %s", name, variable, shown))
+			rows = append(rows, "`"+name+"` | `"+variable+"` | "+shown)
 		}
 	}
 	walk(reflect.ValueOf(config.Default()), "")
