@@ -90,6 +90,7 @@ func params(dir string) testscript.Params {
 		Setup:               setup,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(3 * patience), // a server that should have refused would run for ever
 		Condition: func(name string) (bool, error) {
 			if name == "ci" {
 				return os.Getenv("CI") == "true", nil
