@@ -160,6 +160,11 @@ func (p Patch) Spec() (Spec, error) {
 	return spec, spec.Validate()
 }
 
+// Validate tells the first value of p that no flavor can have.
+func (p Patch) Validate() error {
+	return p.Apply(Spec{Name: "any", VCPUs: 1, RAM: 1, RxTxFactor: 1}).Validate()
+}
+
 // Apply is s with what p names. It validates nothing.
 func (p Patch) Apply(s Spec) Spec {
 	s = s.Clone()

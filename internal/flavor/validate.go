@@ -1,6 +1,7 @@
 package flavor
 
 import (
+	"encoding/json"
 	"maps"
 	"math"
 	"regexp"
@@ -12,6 +13,10 @@ import (
 
 // MaxNumber is Nova's limit for vcpus, ram, disk, swap and ephemeral.
 const MaxNumber = math.MaxInt32
+
+// maxExtraSpecs is Nova's limit for a request (114688 bytes), less what stands
+// around the extra specs in it.
+const maxExtraSpecs = 114_000
 
 var (
 	flavorID = regexp.MustCompile(`^[A-Za-z0-9._-]([A-Za-z0-9._ -]*[A-Za-z0-9._-])?$`)
@@ -68,6 +73,10 @@ func (s Spec) Validate() error {
 		if err := printable("extra_specs."+key, s.ExtraSpecs[key], 255); err != nil {
 			return err
 		}
+	}
+	// Nova takes them in one request.
+	if body, err := json.Marshal(s.ExtraSpecs); err != nil || len(body) > maxExtraSpecs {
+		return Invalid("extra_specs: all together must be below %d bytes", maxExtraSpecs)
 	}
 	return nil
 }

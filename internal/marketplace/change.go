@@ -3,8 +3,10 @@ package marketplace
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -32,8 +34,9 @@ const temporaryID = "flavorsync-change-"
 
 func isTemporary(id string) bool { return strings.HasPrefix(id, temporaryID) }
 
-// claim is how long a stored change is its process's own after each step.
-func (m *Market) claim() time.Duration { return 6*m.timeout + 10*time.Second }
+// claim is how long a stored change is its process's own after each step: as
+// long as the calls of one step may take, and a DELETE on its way may still act.
+func (m *Market) claim() time.Duration { return 3*m.timeout + 5*time.Second }
 
 // replace makes old, as compute (the caller's token) just read it, into spec.
 func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstack.Compute, old flavor.NovaFlavor, spec flavor.Spec) error {
@@ -55,7 +58,12 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 	// From here on a caller who goes away changes nothing.
 	ctx = context.WithoutCancel(ctx)
 	if err := m.try(ctx, service, change); err != nil {
-		return m.giveUp(ctx, service, change, err)
+		// Nothing of the old flavor was touched.
+		if _, left := m.settle(ctx, service, change, false); left != nil {
+			m.log.WarnContext(ctx, "a trial flavor may be left until its region answers", "region", r.Name, "id", change.TempID, "error", left.Error())
+			m.release(ctx, change)
+		}
+		return err
 	}
 	if err := m.deleteOld(ctx, compute, change); err != nil {
 		return m.giveUp(ctx, service, change, err)
@@ -115,15 +123,33 @@ func noServiceAccount(region string, cause error) error {
 		region, region, cause)
 }
 
-func (m *Market) storeChange(ctx context.Context, c store.Change) (store.Change, error) {
-	err := m.store.Write(ctx, func(tx *store.Tx) (err error) {
-		c, err = tx.InsertChange(c)
+func (m *Market) storeChange(ctx context.Context, c store.Change) (stored store.Change, err error) {
+	err = m.store.Write(ctx, func(tx *store.Tx) error {
+		rows, err := tx.InstallationsIn(c.Region)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if row.NodeID != c.FlavorID {
+				continue
+			}
+			if f, err := tx.Flavor(row.FlavorID); err != nil {
+				return err
+			} else if f.Equal(c.Old.Spec) {
+				return publicNode(c.Old.Name, c.Region) // published meanwhile
+			}
+		}
+		stored, err = tx.InsertChange(c)
+		if flavor.CodeOf(err) == flavor.CodeConflict {
+			return underChange(c.Region, c.FlavorID)
+		}
 		return err
 	})
-	if flavor.CodeOf(err) == flavor.CodeConflict {
-		return c, flavor.Conflict("%s: another change of the flavor %q is under way; try again when it is done", c.Region, c.FlavorID)
-	}
-	return c, err
+	return stored, err
+}
+
+func underChange(region, id string) error {
+	return flavor.Conflict("%s: another change of the flavor %q is under way; try again when it is done", region, id)
 }
 
 // try creates the new flavor under a temporary id and name, and deletes it.
@@ -169,32 +195,69 @@ func (m *Market) deleteOld(ctx context.Context, compute *openstack.Compute, c st
 	if !now.Equal(c.Old.Spec) || now.IsPublic != c.Old.IsPublic {
 		return flavor.Conflict("%s: somebody changed the flavor %q meanwhile; read it again", c.Region, c.FlavorID)
 	}
-	return compute.Delete(ctx, c.FlavorID)
+	err = compute.Delete(ctx, c.FlavorID)
+	if flavor.CodeOf(err) == flavor.CodeUnreachable {
+		return fmt.Errorf("%w: %w", errMayStillDelete, err)
+	}
+	return err
 }
 
+// errMayStillDelete says that Nova has got a DELETE and not answered: it may act
+// on it later, so that the old flavor still stands means nothing yet.
+var errMayStillDelete = errors.New("the old flavor may still be deleted")
+
+// createChanged creates the new flavor in steps that Create need not undo: the
+// stored change alone decides what becomes of a half-made one.
 func (m *Market) createChanged(ctx context.Context, compute *openstack.Compute, c store.Change) error {
-	if _, err := compute.Create(ctx, c.New); err != nil {
+	if err := m.hold(ctx, c); err != nil {
 		return err
 	}
-	if c.New.IsPublic {
-		return nil
+	now, err := createBare(ctx, compute, c.New)
+	if err != nil {
+		return err
 	}
-	return compute.Grant(ctx, c.FlavorID, c.Access)
+	if err := m.hold(ctx, c); err != nil {
+		return err
+	}
+	return m.complete(ctx, compute, now, c.New, c.Access)
+}
+
+// createBare creates f without its extra specs.
+func createBare(ctx context.Context, compute *openstack.Compute, f flavor.NovaFlavor) (flavor.NovaFlavor, error) {
+	f.ExtraSpecs = nil
+	return compute.Create(ctx, f)
 }
 
 // giveUp settles a change that failed with cause. Where that finished it after
 // all, the caller has what he asked for.
 func (m *Market) giveUp(ctx context.Context, service *openstack.Compute, c store.Change, cause error) error {
-	finished, err := m.settle(ctx, service, c, false)
+	err := m.hold(ctx, c)
+	if flavor.CodeOf(err) == flavor.CodeConflict {
+		return err // another process has ended it, or is about to
+	}
+	finished := false
+	if err == nil && !errors.Is(cause, errMayStillDelete) {
+		if finished, err = m.settle(ctx, service, c, false); err != nil {
+			m.release(ctx, c)
+		}
+	}
 	switch {
-	case err != nil:
-		m.log.ErrorContext(ctx, "a change waits for its region", "region", c.Region, "id", c.FlavorID, "error", err.Error(), "cause", cause.Error())
+	case err != nil, errors.Is(cause, errMayStillDelete):
+		err = errors.Join(cause, err)
+		m.log.ErrorContext(ctx, "a change waits for its region", "region", c.Region, "id", c.FlavorID, "error", err.Error())
 		return flavor.Errorf(flavor.CodeUnreachable,
-			"%s: the change of the flavor %q failed half-way; it is stored and will be finished or undone as soon as the region lets us: %w", c.Region, c.FlavorID, errors.Join(cause, err))
+			"%s: the change of the flavor %q failed half-way; it is stored and will be finished or undone as soon as the region lets us: %w", c.Region, c.FlavorID, err)
 	case finished:
 		return nil
 	}
 	return cause
+}
+
+// release lets the next Recover try c again.
+func (m *Market) release(ctx context.Context, c store.Change) {
+	if err := m.store.Write(ctx, func(tx *store.Tx) error { return tx.TouchChange(c.ID, m.now()) }); err != nil {
+		m.log.WarnContext(ctx, "a stored change is held longer than needed", "id", c.ID, "error", err.Error())
+	}
 }
 
 // settle brings a stored change to an end with the region's service account:
@@ -219,10 +282,18 @@ func (m *Market) settle(ctx context.Context, service *openstack.Compute, c store
 		}
 		finished = true
 	case samePlace(now.Spec, c.Old.Spec):
-		if crashed && now.Equal(c.Old.Spec) {
+		whole := now.Spec
+		if len(whole.ExtraSpecs) == 0 { // it was brought back, and not all of it
+			whole.ExtraSpecs = c.Old.ExtraSpecs
+		}
+		if crashed && whole.Equal(c.Old.Spec) {
 			if err := m.complete(ctx, service, now, c.Old, c.Access); err != nil {
 				return false, err
 			}
+		}
+		if crashed && c.Until.After(m.now()) {
+			// A DELETE of the dead process may still be on its way.
+			return false, nil
 		}
 	default:
 		m.log.WarnContext(ctx, "somebody replaced a flavor during its change; theirs stays", "region", c.Region, "id", c.FlavorID)
@@ -234,14 +305,24 @@ func (m *Market) settle(ctx context.Context, service *openstack.Compute, c store
 // bringBack creates the new flavor or, where Nova refuses that, the old one.
 func (m *Market) bringBack(ctx context.Context, service *openstack.Compute, c store.Change) (finished bool, err error) {
 	for _, f := range []flavor.NovaFlavor{c.New, c.Old} {
-		_, err = service.Create(ctx, f)
+		var now flavor.NovaFlavor
+		created := false
+		if now, err = createBare(ctx, service, f); err == nil {
+			created = true
+			err = m.complete(ctx, service, now, f, c.Access)
+		}
 		switch flavor.CodeOf(err) {
 		case "":
-			return f.Spec.Equal(c.New.Spec), m.complete(ctx, service, f, f, c.Access)
+			return f.Spec.Equal(c.New.Spec), nil
 		case flavor.CodeConflict, flavor.CodeInvalid:
 			m.log.WarnContext(ctx, "Nova refuses a flavor that is to come back", "region", c.Region, "id", c.FlavorID, "name", f.Name, "error", err.Error())
 		default:
 			return false, err
+		}
+		if created {
+			if undo := service.Delete(ctx, c.FlavorID); undo != nil && flavor.CodeOf(undo) != flavor.CodeNotFound {
+				return false, undo
+			}
 		}
 	}
 	return false, err
@@ -263,7 +344,22 @@ func (m *Market) complete(ctx context.Context, service *openstack.Compute, now, 
 	if now.IsPublic {
 		return nil
 	}
-	return service.Grant(ctx, now.ID, access)
+	err := service.Grant(ctx, now.ID, access)
+	if flavor.CodeOf(err) != flavor.CodeInvalid {
+		return err
+	}
+	// Nova keeps the access of projects that Keystone has forgotten, and does
+	// not take it again.
+	for _, project := range access {
+		switch err := service.Grant(ctx, now.ID, []string{project}); flavor.CodeOf(err) {
+		case "":
+		case flavor.CodeInvalid:
+			m.log.WarnContext(ctx, "a project that is gone loses its access", "id", now.ID, "project", project)
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 // Recover settles the stored changes that no living process works on: all of
@@ -278,27 +374,46 @@ func (m *Market) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
+	byRegion := map[string][]store.Change{}
 	for _, c := range changes {
-		if _, active := m.active.Load(c.ID); active {
-			continue
-		}
-		if err := m.recoverOne(ctx, c); err != nil {
-			m.log.WarnContext(ctx, "a change waits for its region", "region", c.Region, "id", c.FlavorID, "error", err.Error())
-			failed = append(failed, err)
-		}
+		byRegion[c.Region] = append(byRegion[c.Region], c)
 	}
+	var mu sync.Mutex
+	var failed []error
+	var wg sync.WaitGroup
+	for _, queue := range byRegion { // a region that hangs delays its own
+		wg.Go(func() {
+			for _, c := range queue {
+				if err := m.recoverOne(ctx, c); err != nil {
+					m.log.WarnContext(ctx, "a change waits for its region", "region", c.Region, "id", c.FlavorID, "error", err.Error())
+					mu.Lock()
+					failed = append(failed, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
 	return errors.Join(failed...)
 }
 
 func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 	now := m.now()
+	if _, active := m.active.Load(c.ID); active || c.Owner == m.instance && c.Until.After(now) {
+		return nil
+	}
 	as := now
 	if m.sole && c.Until.After(as) {
 		as = c.Until.Add(time.Second) // its owner is dead
 	}
+	done, err := m.writing(ctx, c.Region, c.Old.Name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	// Only now: whoever held the lock may have ended it.
 	var claimed bool
-	err := m.store.Write(ctx, func(tx *store.Tx) (err error) {
+	err = m.store.Write(ctx, func(tx *store.Tx) (err error) {
 		claimed, err = tx.ClaimChange(c.ID, m.instance, as, now.Add(m.claim()))
 		return err
 	})
@@ -309,11 +424,8 @@ func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 	if err != nil {
 		return err
 	}
-	done, err := m.writing(ctx, c.Region, c.Old.Name)
-	if err != nil {
-		return err
+	if _, err = m.settle(ctx, m.clouds.Service(r), c, true); err != nil {
+		m.release(context.WithoutCancel(ctx), c)
 	}
-	defer done()
-	_, err = m.settle(ctx, m.clouds.Service(r), c, true)
 	return err
 }

@@ -161,24 +161,37 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 		if err := managerOnly(p); err != nil {
 			return err
 		}
-	} else {
-		m.look(ctx, []flavor.Region{r}, true) // and remember what is there
 	}
-	var forgotten []flavor.Installation
+	gone, err := m.goneFrom(ctx, r, force)
+	if err != nil {
+		return err
+	}
+	var forgotten []string
 	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		installed, err := tx.InstallationsIn(name)
 		if err != nil {
 			return err
 		}
-		if len(installed) > 0 && !force {
-			return m.stillInstalled(tx, name, installed)
+		forgotten = nil
+		for _, i := range installed {
+			forgotten = append(forgotten, i.FlavorID)
 		}
-		if changes, err := tx.Changes(); err != nil {
+		changes, err := tx.Changes()
+		if err != nil {
 			return err
-		} else if i := slices.IndexFunc(changes, func(c store.Change) bool { return c.Region == name }); i >= 0 && !force {
-			return flavor.Conflict("%s: a change of its flavor %q is not finished yet; try again when the region answers", name, changes[i].FlavorID)
 		}
-		forgotten = installed
+		changes = slices.DeleteFunc(changes, func(c store.Change) bool { return c.Region != name })
+		there := slices.DeleteFunc(installed, func(i flavor.Installation) bool { return slices.Contains(gone, i) })
+		switch {
+		case force:
+			for _, c := range changes {
+				m.log.WarnContext(ctx, "a region is forgotten with a change of its flavor unfinished", "region", name, "old", c.Old, "new", c.New, "access", c.Access)
+			}
+		case len(there) > 0:
+			return m.stillInstalled(tx, name, there)
+		case len(changes) > 0:
+			return flavor.Conflict("%s: a change of its flavor %q is not finished yet; try again when the region answers", name, changes[0].FlavorID)
+		}
 		return tx.DeleteRegion(name)
 	})
 	if flavor.CodeOf(err) == flavor.CodeNotFound {
@@ -188,12 +201,25 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 		return err
 	}
 	m.clouds.Forget(name)
-	for _, i := range forgotten {
-		if err := m.dropIfNowhere(ctx, i.FlavorID); err != nil {
-			return err
-		}
+	return m.dropIfNowhere(ctx, forgotten...)
+}
+
+// goneFrom are the installations written down of a region that its Nova says
+// are none: none where it cannot be asked, or is not to be.
+func (m *Market) goneFrom(ctx context.Context, r flavor.Region, unasked bool) ([]flavor.Installation, error) {
+	if unasked {
+		return nil, nil
 	}
-	return nil
+	l := m.lookAt(ctx, r, true)
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil || l.err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(cat.In(r.Name)), func(i flavor.Installation) bool {
+		f, ok := cat.ByID(i.FlavorID)
+		_, there := l.node(f)
+		return ok && there
+	}), nil
 }
 
 // stillInstalled is the conflict that names the flavors installed in region.

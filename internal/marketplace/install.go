@@ -37,7 +37,7 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look) error {
 	row := flavor.Installation{FlavorID: f.ID, Region: l.region.Name}
 	if nf, there := l.node(f); there {
 		row.NodeID = nf.ID
-		return m.keepInstallation(ctx, row)
+		return m.putInstallation(ctx, f, row)
 	}
 	if conflict := l.conflict(f); conflict != nil {
 		return conflict
@@ -49,20 +49,18 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look) error {
 		if row.NodeID, err = m.afterConflict(ctx, f, l.region, err); err != nil {
 			return err
 		}
-		return m.keepInstallation(ctx, row)
+		return m.putInstallation(ctx, f, row)
 	}
 	if err != nil {
 		return err
 	}
 	row.NodeID, row.Created = created.ID, true
-	// What is in Nova now must not be forgotten because the caller has gone.
-	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error { return tx.PutInstallation(row) })
-	if flavor.CodeOf(err) == flavor.CodeNotFound {
-		// The flavor or the region was deleted meanwhile: so is the node.
+	err = m.putInstallation(ctx, f, row)
+	if code := flavor.CodeOf(err); code == flavor.CodeNotFound || code == flavor.CodeConflict {
+		// The flavor or the region was deleted or changed meanwhile: the node goes.
 		if undo := compute.Delete(context.WithoutCancel(ctx), row.NodeID); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
 		}
-		return flavor.Conflict("%s: %q was deleted from the catalogue meanwhile", row.Region, f.Name)
 	}
 	return err
 }
@@ -89,19 +87,22 @@ func (m *Market) afterConflict(ctx context.Context, f flavor.Flavor, r flavor.Re
 	return "", cause
 }
 
-// keepInstallation writes row unless it stands already, so that the mark of
-// what we created ourselves stays.
-func (m *Market) keepInstallation(ctx context.Context, row flavor.Installation) error {
-	cat, err := m.store.Catalogue(ctx)
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(cat.Installed(row.FlavorID), func(i flavor.Installation) bool {
-		return i.Region == row.Region && i.NodeID == row.NodeID
-	}) {
-		return nil
-	}
-	return m.store.Write(ctx, func(tx *store.Tx) error { return tx.PutInstallation(row) })
+// putInstallation notes that a region has f, if f is still what the catalogue
+// has. A row that says so already stays as it is.
+func (m *Market) putInstallation(ctx context.Context, f flavor.Flavor, row flavor.Installation) error {
+	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		now, err := tx.Flavor(row.FlavorID)
+		if flavor.CodeOf(err) == flavor.CodeNotFound {
+			return flavor.Conflict("%s: %q was deleted from the catalogue meanwhile", row.Region, f.Name)
+		}
+		if err != nil {
+			return err
+		}
+		if !now.Equal(f.Spec) {
+			return flavor.Conflict("%s: %q was changed in the catalogue meanwhile: %s; read it again", row.Region, f.Name, differing(f.Spec, now.Spec))
+		}
+		return putUnlessThere(tx, row)
+	})
 }
 
 // installAll installs f in these regions side by side, and tells of each that
@@ -133,8 +134,9 @@ func (m *Market) each(ctx context.Context, looks []*look, do func(*look) error) 
 }
 
 // removeNode deletes f's node from one region's Nova through compute, and its
-// row. That it is gone already is success; that it is not f any more is a
-// conflict, and nothing is deleted.
+// row. That it is gone already is success. What is not f any more is not
+// deleted: where it was adopted it is the region's own again, and the row goes;
+// where we created it, that is a conflict.
 func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f flavor.Flavor, region, nodeID string) error {
 	done, err := m.writing(ctx, region, f.Name)
 	if err != nil {
@@ -146,29 +148,44 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 	case err != nil:
 		return err
 	case !f.Equal(nf.Spec):
-		return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s; nothing was deleted there",
-			region, nodeID, f.Name, differing(f.Spec, nf.Spec))
+		if m.created(ctx, f.ID, region) {
+			return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s; nothing was deleted there; DELETE /v1/regions/%s/flavors/%s does",
+				region, nodeID, f.Name, differing(f.Spec, nf.Spec), region, nodeID)
+		}
 	default:
 		if err := compute.Delete(ctx, nodeID); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 			return err
 		}
 	}
 	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
-		return tx.DeleteInstallation(f.ID, region)
+		if err := tx.DeleteInstallation(f.ID, region); err != nil {
+			return err
+		}
+		return forgetChange(tx, region, nodeID)
 	})
 }
 
-// dropIfNowhere takes a public flavor that is not promoted out of the catalogue
-// when no region has it any more, those with a node of its kind that nobody has
-// told us of included.
-func (m *Market) dropIfNowhere(ctx context.Context, id string) error {
+// created says whether we created f's node in region. Where the database does
+// not tell, we did: that is the careful answer.
+func (m *Market) created(ctx context.Context, id, region string) bool {
+	cat, err := m.store.Catalogue(ctx)
+	return err != nil || slices.ContainsFunc(cat.Installed(id), func(i flavor.Installation) bool { return i.Region == region && i.Created })
+}
+
+// dropIfNowhere takes public flavors that are not promoted out of the catalogue
+// where no region has them any more, those with a node of their kind that nobody
+// has told us of included.
+func (m *Market) dropIfNowhere(ctx context.Context, ids ...string) error {
 	ctx = context.WithoutCancel(ctx)
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
 		return err
 	}
-	f, ok := cat.ByID(id)
-	if !ok || f.Promoted || len(cat.Installed(id)) > 0 {
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+		f, ok := cat.ByID(id)
+		return !ok || f.Promoted || len(cat.Installed(id)) > 0
+	})
+	if len(ids) == 0 {
 		return nil
 	}
 	regions, err := m.regions(ctx)
@@ -177,14 +194,22 @@ func (m *Market) dropIfNowhere(ctx context.Context, id string) error {
 	}
 	m.look(ctx, regions, false) // and remember what is there
 	return m.store.Write(ctx, func(tx *store.Tx) error {
-		f, err := tx.Flavor(id)
-		if flavor.CodeOf(err) == flavor.CodeNotFound {
-			return nil
+		for _, id := range ids {
+			f, err := tx.Flavor(id)
+			if flavor.CodeOf(err) == flavor.CodeNotFound {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if f.Promoted || len(f.Nodes) > 0 {
+				continue
+			}
+			if err := tx.DeleteFlavor(id); err != nil {
+				return err
+			}
 		}
-		if err != nil || f.Promoted || len(f.Nodes) > 0 {
-			return err
-		}
-		return tx.DeleteFlavor(id)
+		return nil
 	})
 }
 

@@ -18,9 +18,10 @@ const statusAge = time.Minute
 // look is what one region's Nova held when its service account asked it.
 type look struct {
 	region  flavor.Region
-	flavors []flavor.NovaFlavor // without the temporary ones of careful changes
-	err     error               // the region could not be asked; flavors is nil
-	mark    uint64              // of our own writes there, before the look
+	flavors []flavor.NovaFlavor   // without the temporary ones of careful changes
+	err     error                 // the region could not be asked; flavors is nil
+	mark    uint64                // of our own writes there, before the look
+	before  []flavor.Installation // what was written down of the region, before the look
 }
 
 func (l *look) byID(id string) (flavor.NovaFlavor, bool) {
@@ -83,7 +84,7 @@ func differing(wanted, found flavor.Spec) string {
 }
 
 // look asks all these regions side by side; the Clouds bound how many at once.
-// fresh waits the whole time limit even for a region that hung just now.
+// fresh waits the whole time limit even for a region that hung the last time.
 func (m *Market) look(ctx context.Context, regions []flavor.Region, fresh bool) map[string]*look {
 	looks := make([]*look, len(regions))
 	var wg sync.WaitGroup
@@ -95,66 +96,82 @@ func (m *Market) look(ctx context.Context, regions []flavor.Region, fresh bool) 
 	for _, l := range looks {
 		byName[l.region.Name] = l
 	}
-	m.remember(ctx, looks)
 	return byName
 }
 
-// lookAt asks one region. One that hung the last time gets a tenth of its time
-// limit, while a look with the whole limit goes on behind and ends this.
+// lookAt waits for a look at one region that began after it was called. All who
+// come while one is under way share the next; none of them ends it by going
+// away. A region that hung the last time gets a tenth of its time limit, while
+// the look goes on behind: it costs its limit once.
 func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look {
-	flight := m.hung.flight(r.Name)
-	if flight == nil || fresh {
-		l := m.ask(ctx, r)
-		if ctx.Err() == nil {
-			m.hung.set(r.Name, errors.Is(l.err, context.DeadlineExceeded))
-		}
-		return l
+	f, hung := m.flights.join(r)
+	limit := m.timeout
+	if hung && !fresh {
+		limit /= 10
 	}
-	flight.begin(func(done func(*look)) {
-		m.working.Go(func() {
-			l := m.ask(m.background, r)
-			m.hung.set(r.Name, errors.Is(l.err, context.DeadlineExceeded))
-			done(l)
-		})
-	})
-	patience := time.NewTimer(m.timeout / 10)
+	patience := time.NewTimer(limit)
 	defer patience.Stop()
+	f.begin.Do(func() {
+		ctx := context.WithoutCancel(ctx) // with the trace of whoever came first
+		m.working.Go(func() { m.fly(ctx, f, r, hung) })
+	})
 	select {
-	case <-flight.over:
-		return flight.look
+	case <-f.over:
+		return f.look
 	case <-patience.C:
+		return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s does not answer within %s", r.Name, m.timeout)}
 	case <-ctx.Done():
+		return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s had not answered when the request ended: %w", r.Name, ctx.Err())}
 	}
-	return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable,
-		"%s did not answer within %s the last time and does not yet", r.Name, m.timeout)}
 }
 
+// fly makes one shared look, when the one before it is over.
+func (m *Market) fly(ctx context.Context, f *flight, r flavor.Region, hung bool) {
+	if f.previous != nil {
+		<-f.previous
+	}
+	m.flights.takeOff(f, r.Name)
+	if hung {
+		// Regions that hang leave room for the others.
+		m.slow <- struct{}{}
+		defer func() { <-m.slow }()
+	}
+	f.look = m.ask(ctx, r)
+	m.remember(ctx, f.look)
+	m.flights.land(f, r.Name, errors.Is(f.look.err, context.DeadlineExceeded))
+}
+
+// ask asks a region now, as its service account.
 func (m *Market) ask(ctx context.Context, r flavor.Region) *look {
 	l := &look{region: r, mark: m.writes.mark(r.Name)}
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		l.err = err
+		return l
+	}
+	l.before = cat.In(r.Name)
 	l.flavors, l.err = m.clouds.Service(r).List(ctx)
 	l.flavors = slices.DeleteFunc(l.flavors, func(nf flavor.NovaFlavor) bool { return isTemporary(nf.ID) })
 	return l
 }
 
-// remember writes down what the looks found where it is news: the nodes that
-// are there, those that are gone, and the regions' states. A failure to do so
-// costs nothing but memory, so it is logged only.
-func (m *Market) remember(ctx context.Context, looks []*look) {
-	ctx = context.WithoutCancel(ctx)
-	cat, err := m.store.Catalogue(ctx)
-	if err != nil {
-		m.log.WarnContext(ctx, "cannot remember what the regions hold", "error", err.Error())
-		return
-	}
-	for _, l := range looks {
-		if l.err == nil {
-			m.rememberNodes(ctx, cat, l)
+// remember writes down what a look found where it is news: the nodes that are
+// there, those that are gone, and the region's state. A failure to do so costs
+// nothing but memory, so it is logged only.
+func (m *Market) remember(ctx context.Context, l *look) {
+	if l.err == nil {
+		if err := m.rememberNodes(ctx, l); err != nil {
+			m.log.WarnContext(ctx, "cannot remember what a region holds", "region", l.region.Name, "error", err.Error())
 		}
-		m.rememberStatus(ctx, l.region, statusOf(l.err, m.now()))
 	}
+	m.rememberStatus(ctx, l.region, statusOf(l.err, m.now()))
 }
 
-func (m *Market) rememberNodes(ctx context.Context, cat *store.Catalogue, l *look) {
+func (m *Market) rememberNodes(ctx context.Context, l *look) error {
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
 	rows := map[string]flavor.Installation{}
 	for _, i := range cat.In(l.region.Name) {
 		rows[i.FlavorID] = i
@@ -171,21 +188,25 @@ func (m *Market) rememberNodes(ctx context.Context, cat *store.Catalogue, l *loo
 		delete(rows, f.ID)
 	}
 	for _, row := range rows {
-		// A row whose flavor is there with other fields is kept: it says whose it was.
-		if _, there := l.byID(row.NodeID); !there {
+		// A row whose flavor is there with other fields says whose that was, and
+		// the last row of a flavor that is not promoted says who may end it.
+		// One that came while we looked is newer than the look.
+		f, _ := cat.ByID(row.FlavorID)
+		_, there := l.byID(row.NodeID)
+		if !there && slices.Contains(l.before, row) && (f.Promoted || len(cat.Installed(f.ID)) > 1) {
 			drop = append(drop, row)
 		}
 	}
 	if len(put) == 0 && len(drop) == 0 {
-		return
+		return nil
 	}
-	err := m.store.Write(ctx, func(tx *store.Tx) error {
+	return m.store.Write(ctx, func(tx *store.Tx) error {
 		// What we wrote to that Nova since the look is newer than the look.
 		if m.writes.mark(l.region.Name) != l.mark {
 			return nil
 		}
 		for _, i := range put {
-			if err := tx.PutInstallation(i); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
+			if err := putUnlessThere(tx, i); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 				return err
 			}
 		}
@@ -196,9 +217,19 @@ func (m *Market) rememberNodes(ctx context.Context, cat *store.Catalogue, l *loo
 		}
 		return nil
 	})
+}
+
+// putUnlessThere writes row unless it stands already, so that the mark of what
+// we created ourselves stays.
+func putUnlessThere(tx *store.Tx, row flavor.Installation) error {
+	rows, err := tx.Installations(row.FlavorID)
 	if err != nil {
-		m.log.WarnContext(ctx, "cannot remember what a region holds", "region", l.region.Name, "error", err.Error())
+		return err
 	}
+	if slices.ContainsFunc(rows, func(i flavor.Installation) bool { return i.Region == row.Region && i.NodeID == row.NodeID }) {
+		return nil
+	}
+	return tx.PutInstallation(row)
 }
 
 // statusOf is what err, the outcome of asking a region, says of its state.
@@ -249,46 +280,67 @@ func (w *writeMarks) bump(region string) {
 	w.marks[region]++
 }
 
-// hungRegions are those whose last look ran into the time limit.
-type hungRegions struct {
+// flights are the looks under way and waited for, and the regions whose last
+// look ran into its time limit.
+type flights struct {
 	mu      sync.Mutex
-	flights map[string]*flight
+	running map[string]*flight
+	next    map[string]*flight
+	hung    map[string]bool
 }
 
-// flight is one look at a hung region that many requests may wait for.
+// flight is one look that many requests may wait for.
 type flight struct {
-	once sync.Once
-	over chan struct{}
-	look *look // once over is closed
+	region   flavor.Region // as its settings were, without its status
+	begin    sync.Once
+	previous <-chan struct{} // closed when the look before it is over; nil: there is none
+	over     chan struct{}
+	look     *look // once over is closed
 }
 
-// begin starts the look, if nobody has.
-func (f *flight) begin(start func(done func(*look))) {
-	f.once.Do(func() {
-		start(func(l *look) {
-			f.look = l
-			close(f.over)
-		})
-	})
-}
-
-// flight is the one to wait for where region hung the last time, else nil.
-func (h *hungRegions) flight(region string) *flight {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.flights[region]
-}
-
-// set notes how the last look at region ended; a hung one gets a new flight.
-func (h *hungRegions) set(region string, hung bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !hung {
-		delete(h.flights, region)
-		return
+// join is the next look at r, which has not begun yet, and whether the last one
+// hung.
+func (fs *flights) join(r flavor.Region) (f *flight, hung bool) {
+	r.Status = flavor.RegionStatus{}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f = fs.next[r.Name]
+	switch {
+	case f == nil:
+		f = &flight{region: r, over: make(chan struct{})}
+		if running := fs.running[r.Name]; running != nil {
+			f.previous = running.over
+		}
+		if fs.next == nil {
+			fs.running, fs.next, fs.hung = map[string]*flight{}, map[string]*flight{}, map[string]bool{}
+		}
+		fs.next[r.Name] = f
+	case f.region != r:
+		f = &flight{region: r, over: make(chan struct{})} // its settings were changed: fly alone
 	}
-	if h.flights == nil {
-		h.flights = map[string]*flight{}
+	return f, fs.hung[r.Name]
+}
+
+// takeOff makes the next look the running one: who comes now waits for another.
+func (fs *flights) takeOff(f *flight, region string) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.next[region] == f {
+		delete(fs.next, region)
+		fs.running[region] = f
 	}
-	h.flights[region] = &flight{over: make(chan struct{})}
+}
+
+func (fs *flights) land(f *flight, region string, hung bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.running[region] == f {
+		delete(fs.running, region)
+	}
+	if hung {
+		fs.hung[region] = true
+	} else {
+		delete(fs.hung, region)
+	}
+	close(f.over)
 }

@@ -4,6 +4,7 @@
 package marketplace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -24,6 +25,9 @@ type Config struct {
 	Log    *slog.Logger
 	// RegionTimeout bounds what one region may cost one request.
 	RegionTimeout time.Duration
+	// MaxInFlight is how many calls the Clouds make at once; 0 is 32. Regions
+	// that hang get half of them at most.
+	MaxInFlight int
 	// Sole: no other process works on this database (SQLite), so a stored
 	// change that is not under way here is under way nowhere.
 	Sole bool
@@ -42,14 +46,13 @@ type Market struct {
 	newID    func() string
 	instance string // of this process, as the owner of stored changes
 
-	background context.Context // of work that outlasts a request
-	stop       context.CancelFunc
-	working    sync.WaitGroup
+	working sync.WaitGroup // looks, which may outlast the request
 
-	locks  keyedLock // by region and flavor: one writer in this process
-	writes writeMarks
-	hung   hungRegions
-	active sync.Map // ids of the stored changes under way in this process
+	locks   keyedLock // by region and flavor: one writer in this process
+	writes  writeMarks
+	flights flights
+	slow    chan struct{} // looks at regions that hung the last time
+	active  sync.Map      // ids of the stored changes under way in this process
 }
 
 // New makes a Market. Close it.
@@ -58,16 +61,13 @@ func New(cfg Config) *Market {
 		store: cfg.Store, clouds: cfg.Clouds, log: cfg.Log,
 		timeout: cfg.RegionTimeout, sole: cfg.Sole,
 		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
+		slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
 	}
-	m.background, m.stop = context.WithCancel(context.Background())
 	return m
 }
 
-// Close ends the work that outlasts requests and waits for it.
-func (m *Market) Close() {
-	m.stop()
-	m.working.Wait()
-}
+// Close waits for the looks under way, each within its time limit.
+func (m *Market) Close() { m.working.Wait() }
 
 // region reads a registered region.
 func (m *Market) region(ctx context.Context, name string) (r flavor.Region, err error) {
@@ -110,13 +110,20 @@ func names(regions []flavor.Region) []string {
 }
 
 // nodeError turns any failure at a node into one that a client may read; what
-// is not a *flavor.Error is logged here and told as internal.
+// is not a *flavor.Error is logged here and told as internal. What Nova refuses
+// of a flavor that we took is a conflict of that node, not the caller's mistake.
 func (m *Market) nodeError(ctx context.Context, node string, err error) flavor.NodeError {
-	if e, ok := errors.AsType[*flavor.Error](err); ok {
-		return flavor.NodeError{Node: node, Err: e}
+	e, ok := errors.AsType[*flavor.Error](err)
+	if !ok {
+		m.log.ErrorContext(ctx, "a node failed", "region", node, "error", err.Error())
+		e = flavor.Errorf(flavor.CodeInternal, "an internal error; the log has its cause: %w", err)
 	}
-	m.log.ErrorContext(ctx, "a node failed", "region", node, "error", err.Error())
-	return flavor.NodeError{Node: node, Err: flavor.Errorf(flavor.CodeInternal, "an internal error; the log has its cause: %w", err)}
+	if e.Code == flavor.CodeInvalid || e.Code == flavor.CodeNotFound {
+		told := *e
+		told.Code = flavor.CodeConflict
+		e = &told
+	}
+	return flavor.NodeError{Node: node, Err: e}
 }
 
 // several makes one error of the failures of several nodes: the code is the
@@ -131,7 +138,7 @@ func several(what string, nodes []flavor.NodeError) error {
 				return i
 			}
 		}
-		return 3 // our own fault, or Nova's refusal of the values
+		return 3 // our own fault
 	}
 	worst := nodes[0].Err
 	for _, n := range nodes[1:] {

@@ -210,7 +210,7 @@ func TestAnOlderLookDoesNotForgetANewerInstall(t *testing.T) {
 	if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
 		t.Fatal(err)
 	}
-	w.remember(t.Context(), []*look{older})
+	w.remember(t.Context(), older)
 	if rows := w.rows(t, f.ID); len(rows) != 1 {
 		t.Errorf("rows: %+v", rows)
 	}

@@ -130,7 +130,7 @@ func (m *Market) ChangeRegionFlavor(ctx context.Context, _ flavor.Principal, reg
 			return flavor.Flavor{}, err
 		}
 	case shown.Public:
-		return flavor.Flavor{}, flavor.Conflict("%q in %s is a node of a public flavor: its name and sizes may not change; create another flavor instead", nf.Name, region)
+		return flavor.Flavor{}, publicNode(nf.Name, region)
 	default:
 		if err := m.replace(ctx, r, compute, nf, spec); err != nil {
 			return flavor.Flavor{}, err
@@ -140,6 +140,10 @@ func (m *Market) ChangeRegionFlavor(ctx context.Context, _ flavor.Principal, reg
 		return flavor.Flavor{}, err
 	}
 	return m.viewed(ctx, region, nf)
+}
+
+func publicNode(name, region string) error {
+	return flavor.Conflict("%q in %s is a node of a public flavor: its name and sizes may not change; create another flavor instead", name, region)
 }
 
 // unchangeableInRegion refuses a change of what a private flavor's PUT does not
@@ -193,8 +197,8 @@ func (m *Market) inPlace(ctx context.Context, compute *openstack.Compute, nf fla
 
 // DeleteRegionFlavor deletes a flavor from the region. A node of a public
 // flavor goes as with DELETE /v1/flavors/{id}.
-func (m *Market) DeleteRegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, id string) error {
-	_, compute, err := m.delegated(ctx, region, token)
+func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string) error {
+	r, compute, err := m.delegated(ctx, region, token)
 	if err != nil {
 		return err
 	}
@@ -206,6 +210,10 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, _ flavor.Principal, reg
 	switch {
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
 		// A node that is gone from Nova already still has a row to go.
+		if !p.Owns(region) {
+			return err // it may be there, hidden from this token
+		}
+		compute = m.clouds.Service(r)
 		for _, i := range cat.In(region) {
 			if f, ok := cat.ByID(i.FlavorID); ok && i.NodeID == id {
 				if err := m.removeNode(ctx, compute, f, region, id); err != nil {
@@ -221,6 +229,9 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, _ flavor.Principal, reg
 	f, public := cat.ByName(nf.Name)
 	if !public || !f.Equal(nf.Spec) {
 		return m.deleteUnlisted(ctx, compute, region, nf.Name, id)
+	}
+	if !p.Owns(region) {
+		return flavor.Forbidden("%q in %s is a node of a public flavor, and %s does not own %s", nf.Name, region, p.Name, region)
 	}
 	if err := m.removeNode(ctx, compute, f, region, id); err != nil {
 		return err

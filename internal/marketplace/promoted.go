@@ -103,6 +103,9 @@ func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id stri
 	if err := managerOnly(p); err != nil {
 		return flavor.Flavor{}, err
 	}
+	if err := patch.Validate(); err != nil {
+		return flavor.Flavor{}, err
+	}
 	old, err := m.PromotedFlavor(ctx, id)
 	if err != nil {
 		return flavor.Flavor{}, err

@@ -2,7 +2,6 @@ package marketplace
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -83,8 +82,10 @@ type found struct {
 
 // find tells what id means to p: the public flavor first (by its catalogue id,
 // or by a node's own id where p owns that node), then p's own private one. node
-// names the region meant where several would do.
-func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string) (found, error) {
+// names the region meant where several would do. Whoever is to change or delete
+// it says act: then a private one is not guessed while another region of p's,
+// which may have one under that id too, cannot be asked.
+func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, act bool) (found, error) {
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
 		return found{}, err
@@ -105,50 +106,59 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string) 
 	if cat, err = m.store.Catalogue(ctx); err != nil {
 		return found{}, err
 	}
-	matches := map[string]found{} // by catalogue id, or by region for a private one
-	where := map[string][]string{}
+	var public, private matches
 	var down []string
 	for _, r := range mine {
 		l := looks[r.Name]
-		match := func(key string, f found) {
-			matches[key] = f
-			where[key] = append(where[key], r.Name)
-		}
-		nf, there := l.byID(id)
-		switch {
-		case l.err != nil:
+		if l.err != nil {
 			down = append(down, r.Name)
-			for _, i := range cat.In(r.Name) {
-				if f, ok := cat.ByID(i.FlavorID); ok && i.NodeID == id {
-					match(f.ID, found{Flavor: f})
-				}
+		}
+		for _, i := range cat.In(r.Name) {
+			if f, ok := cat.ByID(i.FlavorID); ok && i.NodeID == id && l.err != nil {
+				public.add(r.Name, found{Flavor: f})
 			}
-		case there:
-			f := view(cat, r.Name, nf)
-			if !f.Public {
-				match("private in "+r.Name, found{Flavor: f, region: r.Name})
-			} else if public, ok := cat.ByName(nf.Name); ok {
-				match(public.ID, found{Flavor: public})
+		}
+		if nf, there := l.byID(id); there {
+			if f, ok := cat.ByName(nf.Name); ok && f.Equal(nf.Spec) {
+				public.add(r.Name, found{Flavor: f})
+			} else {
+				private.add(r.Name, found{Flavor: view(cat, r.Name, nf), region: r.Name})
 			}
 		}
 	}
+	of := private
+	if len(public.flavors) > 0 {
+		of = public
+	}
 	switch {
-	case len(matches) == 1:
-		for _, f := range matches {
-			return f, nil
-		}
-	case len(matches) > 1:
-		all := slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(where))...)))
-		return found{}, flavor.Conflict("%q is another flavor in each of %s: say which with ?node=REGION", id, strings.Join(all, ", "))
-	case len(down) > 0:
-		return found{}, flavor.Errorf(flavor.CodeUnreachable, "no flavor %q is known, and %s cannot be asked: %w", id, strings.Join(down, ", "), looks[down[0]].err)
+	case len(of.flavors) > 1:
+		return found{}, flavor.Conflict("%q is another flavor in each of %s: say which with ?node=REGION", id, strings.Join(of.regions, ", "))
+	case len(down) > 0 && (len(of.flavors) == 0 || act && len(public.flavors) == 0):
+		return found{}, flavor.Errorf(flavor.CodeUnreachable, "%s cannot be asked whether %q is there; say which region is meant with ?node=REGION: %w",
+			strings.Join(down, ", "), id, looks[down[0]].err)
+	case len(of.flavors) == 1:
+		return of.flavors[0], nil
 	}
 	return found{}, flavor.NotFound("there is no flavor %q that you may see: GET /v1/flavors lists them", id)
 }
 
+// matches are the flavors that an id may mean, and where.
+type matches struct {
+	flavors []found
+	regions []string
+}
+
+// add notes a match; the nodes of one public flavor are one match.
+func (ms *matches) add(region string, f found) {
+	ms.regions = append(ms.regions, region)
+	if !slices.ContainsFunc(ms.flavors, func(o found) bool { return o.ID == f.ID && o.region == f.region }) {
+		ms.flavors = append(ms.flavors, f)
+	}
+}
+
 // Flavor is the one that id means to p; see find.
 func (m *Market) Flavor(ctx context.Context, p flavor.Principal, id, node string) (flavor.Flavor, error) {
-	f, err := m.find(ctx, p, id, node)
+	f, err := m.find(ctx, p, id, node, false)
 	if err != nil || f.region != "" {
 		return f.Flavor, err
 	}
@@ -180,6 +190,8 @@ func (m *Market) CreateFlavor(ctx context.Context, p flavor.Principal, patch fla
 		}
 		same, err := tx.FlavorByName(spec.Name)
 		switch {
+		case err == nil && same.Equal(spec) && same.Retired:
+			return retired(same.Name)
 		case err == nil && same.Equal(spec):
 			id = same.ID // it becomes a node of that one
 			return nil
@@ -239,8 +251,8 @@ func (m *Market) regionForNew(ctx context.Context, p flavor.Principal, nodes *[]
 		return regions[i], nil
 	case len(mine) == 1:
 		return mine[0], nil
-	case len(mine) == 0 && !p.Manager:
-		return flavor.Region{}, flavor.Forbidden("%s owns no registered region to create a flavor in", p.Name)
+	case len(mine) == 0:
+		return flavor.Region{}, flavor.Invalid("nodes: name the region to create the flavor in; %s owns none that is registered", p.Name)
 	}
 	return flavor.Region{}, flavor.Invalid("nodes: name the region to create the flavor in, one of %s", strings.Join(names(mine), ", "))
 }
@@ -256,16 +268,29 @@ func notYours(p flavor.Principal, region string) *flavor.Error {
 // publish puts a region's flavor into the catalogue, or finds that it is there
 // already; and promotes it. created says that we created it in Nova just now.
 func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region string, promoted, created bool) (f flavor.Flavor, err error) {
-	err = m.store.Write(ctx, func(tx *store.Tx) error {
+	write := func(tx *store.Tx) error {
+		changes, err := tx.Changes()
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(changes, func(c store.Change) bool { return c.Region == region && c.FlavorID == nf.ID }) {
+			return underChange(region, nf.ID)
+		}
 		if f, err = m.publishIn(tx, nf, promoted); err != nil {
 			return err
 		}
-		if err := tx.PutInstallation(flavor.Installation{FlavorID: f.ID, Region: region, NodeID: nf.ID, Created: created}); err != nil {
+		row := flavor.Installation{FlavorID: f.ID, Region: region, NodeID: nf.ID, Created: created}
+		if err := putUnlessThere(tx, row); err != nil {
 			return err
 		}
 		f, err = tx.Flavor(f.ID)
 		return err
-	})
+	}
+	err = m.store.Write(ctx, write)
+	if flavor.CodeOf(err) == flavor.CodeConflict {
+		// It may be this very flavor that somebody published just now.
+		err = m.store.Write(ctx, write)
+	}
 	return f, err
 }
 
@@ -299,13 +324,18 @@ func (m *Market) publishIn(tx *store.Tx, nf flavor.NovaFlavor, promoted bool) (f
 // in the contract's order, and nothing is done unless all passes.
 func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch) (flavor.Flavor, error) {
 	yes := func(b *bool) bool { return b != nil && *b }
-	no := func(b *bool) bool { return b != nil && !*b }
-	if yes(patch.Promoted) && no(patch.Public) {
+	if yes(patch.Promoted) && patch.Public != nil && !*patch.Public {
 		return flavor.Flavor{}, flavor.Invalid("public: a promoted flavor is public; leave public out or make it true")
 	}
-	f, err := m.find(ctx, p, id, node)
+	if err := patch.Validate(); err != nil {
+		return flavor.Flavor{}, err
+	}
+	f, err := m.find(ctx, p, id, node, true)
 	if err != nil {
 		return flavor.Flavor{}, err
+	}
+	if patch.ID != nil && *patch.ID == id {
+		patch.ID = nil // a node's own id, as its region shows it
 	}
 	if err := unchangeable(f, patch); err != nil {
 		return flavor.Flavor{}, err
@@ -318,15 +348,15 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
-	targets, err := m.targets(ctx, p, f, regions, patch.Nodes)
+	// What one node may cost, from the first look on.
+	nodesCtx, cancel := context.WithTimeout(ctx, m.timeout)
+	defer cancel()
+	targets, err := m.targets(nodesCtx, p, f, regions, patch.Nodes)
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
-	switch {
-	case no(patch.Promoted) && f.Promoted:
-		return flavor.Flavor{}, flavor.Conflict("promoted: %q is promoted, which is not taken back here; a manager may retire it or delete it under /v1/promotedflavors", f.Name)
-	case no(patch.Public) && f.Public:
-		return flavor.Flavor{}, flavor.Conflict("public: %q is published, which is not taken back; DELETE /v1/flavors/%s removes it from your region", f.Name, f.ID)
+	if err := takenBack(f, patch); err != nil {
+		return flavor.Flavor{}, err
 	}
 	publish := promote || yes(patch.Public) && f.region != ""
 	if publish {
@@ -334,22 +364,7 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 			return flavor.Flavor{}, err
 		}
 	}
-	var inTheWay []flavor.NodeError
-	for i := range targets {
-		l := m.lookAgain(ctx, f.Flavor, targets[i])
-		targets[i] = l
-		if l.err != nil {
-			continue
-		}
-		conflict := l.conflict(f.Flavor)
-		if _, there := l.node(f.Flavor); !there && conflict == nil && f.Retired {
-			conflict = flavor.Conflict("%q is retired: it takes no new installs", f.Name)
-		}
-		if conflict != nil {
-			inTheWay = append(inTheWay, flavor.NodeError{Node: l.region.Name, Err: conflict})
-		}
-	}
-	if err := several("nothing was done", inTheWay); err != nil {
+	if err := m.inTheWay(nodesCtx, f, publish, targets); err != nil {
 		return flavor.Flavor{}, err
 	}
 	if publish {
@@ -357,7 +372,45 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 			return flavor.Flavor{}, err
 		}
 	}
-	return m.installFound(ctx, f, targets)
+	return m.installFound(nodesCtx, f, targets)
+}
+
+// takenBack refuses to unpublish and to unpromote.
+func takenBack(f found, patch flavor.Patch) error {
+	switch {
+	case patch.Promoted != nil && !*patch.Promoted && f.Promoted:
+		return flavor.Conflict("promoted: %q is promoted, which is not taken back here; a manager may retire it or delete it under /v1/promotedflavors", f.Name)
+	case patch.Public != nil && !*patch.Public && f.Public:
+		return flavor.Conflict("public: %q is published, which is not taken back; DELETE /v1/flavors/%s removes it from your region", f.Name, f.ID)
+	}
+	return nil
+}
+
+// inTheWay refuses where a target has another flavor under f's id or name, or
+// where f is retired and not there yet. A target that cannot be asked says
+// nothing.
+func (m *Market) inTheWay(ctx context.Context, f found, publish bool, targets []*look) error {
+	wanted := f.Flavor
+	if publish && f.region != "" && !flavor.IsUUID(f.ID) {
+		wanted.ID = "" // it gets a new one, which is free everywhere
+	}
+	return several("nothing was done", m.each(ctx, targets, func(l *look) error {
+		*l = *m.lookAgain(ctx, wanted, l)
+		if l.err != nil {
+			return nil
+		}
+		if conflict := l.conflict(wanted); conflict != nil {
+			return conflict
+		}
+		if _, there := l.node(wanted); !there && f.Retired {
+			return retired(f.Name)
+		}
+		return nil
+	}))
+}
+
+func retired(name string) error {
+	return flavor.Conflict("%q is retired: it takes no new installs", name)
 }
 
 // lookAgain is l, or a second look where l found another flavor in f's way: it
@@ -406,7 +459,11 @@ func (m *Market) targets(ctx context.Context, p flavor.Principal, f found, regio
 		return nil, err
 	}
 	asked := slices.DeleteFunc(slices.Clone(regions), func(r flavor.Region) bool { return !slices.Contains(wanted, r.Name) })
-	looks := m.look(ctx, asked, true)
+	looks := map[string]*look{}
+	for name, l := range m.look(ctx, asked, true) {
+		own := *l // the look is shared with others who asked
+		looks[name] = &own
+	}
 	has := nodesOf(f.Flavor, looks)
 	var targets []*look
 	var foreign []flavor.NodeError

@@ -13,7 +13,7 @@ import (
 // DeleteFlavor removes a flavor from the one region of p's that has it, or from
 // node. A public one leaves the catalogue with its last node, unless promoted.
 func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node string) error {
-	f, err := m.find(ctx, p, id, node)
+	f, err := m.find(ctx, p, id, node, true)
 	if err != nil {
 		return err
 	}
@@ -29,34 +29,30 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 	}
 	mine := slices.DeleteFunc(owned(p, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
 	looks := m.look(ctx, mine, true)
-	has := slices.DeleteFunc(m.nodesKnown(ctx, f.Flavor, looks), func(n string) bool { return looks[n] == nil })
+	var has []string
+	var down *look
+	for _, r := range mine {
+		l := looks[r.Name]
+		_, there := l.node(f.Flavor)
+		switch {
+		case there, slices.Contains(f.Nodes, r.Name): // also one that vanished: its row is to go
+			has = append(has, r.Name)
+		case l.err != nil:
+			down = l
+		}
+	}
 	switch {
 	case len(has) > 1:
 		return flavor.Invalid("node: %q is in %s: say which with ?node=REGION", f.Name, strings.Join(has, ", "))
 	case len(has) == 1:
 		return m.removeFrom(ctx, f.Flavor, looks[has[0]])
+	case down != nil:
+		return down.err
 	case p.Manager && !f.Promoted && node == "":
 		// No region has it: what is left is a line in the catalogue.
 		return m.dropIfNowhere(ctx, f.ID)
-	case p.Manager:
-		return flavor.Conflict("no region%s has %q: DELETE /v1/promotedflavors/%s takes a promoted flavor out of the catalogue", in(node), f.Name, f.ID)
 	}
 	return flavor.Forbidden("%s owns no region that has %q", p.Name, f.Name)
-}
-
-func in(node string) string {
-	if node == "" {
-		return ""
-	}
-	return " " + node
-}
-
-// nodesKnown are f's nodes by the looks and, beside them, by what is written
-// down: a node that vanished a moment ago is still one that may be removed.
-func (m *Market) nodesKnown(ctx context.Context, f flavor.Flavor, looks map[string]*look) []string {
-	nodes := append(nodesOf(f, looks), f.Nodes...)
-	slices.Sort(nodes)
-	return slices.Compact(nodes)
 }
 
 // removeFrom removes f from a region as its service account, then from the
@@ -69,7 +65,8 @@ func (m *Market) removeFrom(ctx context.Context, f flavor.Flavor, l *look) error
 	if err != nil {
 		return err
 	}
-	if err := m.removeNode(ctx, m.clouds.Service(l.region), f, l.region.Name, nodeID); err != nil {
+	err = m.removeNode(ctx, m.clouds.Service(l.region), f, l.region.Name, nodeID)
+	if err != nil {
 		return err
 	}
 	return m.dropIfNowhere(ctx, f.ID)
@@ -109,6 +106,46 @@ func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute,
 	defer done()
 	if err := compute.Delete(ctx, id); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 		return err
+	}
+	var bound []flavor.Installation
+	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		rows, err := tx.InstallationsIn(region)
+		if err != nil {
+			return err
+		}
+		// It was a node once, and was changed since.
+		bound = slices.DeleteFunc(rows, func(i flavor.Installation) bool { return i.NodeID != id })
+		for _, i := range bound {
+			if err := tx.DeleteInstallation(i.FlavorID, region); err != nil {
+				return err
+			}
+		}
+		return forgetChange(tx, region, id)
+	})
+	if err != nil {
+		return err
+	}
+	for _, i := range bound {
+		if err := m.dropIfNowhere(ctx, i.FlavorID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetChange drops the stored change of a flavor that was deleted on purpose:
+// nothing is to bring it back.
+func forgetChange(tx *store.Tx, region, id string) error {
+	changes, err := tx.Changes()
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if c.Region == region && c.FlavorID == id {
+			if err := tx.DeleteChange(c.ID); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -161,10 +198,21 @@ func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id stri
 	})
 }
 
-// uninstall removes f from all its nodes side by side.
+// uninstall removes f from all its nodes side by side. A node that we created
+// and someone changed since is told, and left; one that was adopted is theirs.
 func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[string]*look) error {
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
+	nodes := nodesOf(f, looks)
+	for _, i := range cat.Installed(f.ID) {
+		if i.Created && !slices.Contains(nodes, i.Region) {
+			nodes = append(nodes, i.Region)
+		}
+	}
 	var targets []*look
-	for _, n := range m.nodesKnown(ctx, f, looks) {
+	for _, n := range nodes {
 		if l := looks[n]; l != nil {
 			targets = append(targets, l)
 		}
