@@ -119,6 +119,7 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 	case <-f.over:
 		return f.look
 	case <-patience.C:
+		m.flights.late(r.Name)
 		return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s does not answer within %s", r.Name, m.timeout)}
 	case <-ctx.Done():
 		return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s had not answered when the request ended: %w", r.Name, ctx.Err())}
@@ -329,6 +330,13 @@ func (fs *flights) takeOff(f *flight, region string) {
 		delete(fs.next, region)
 		fs.running[region] = f
 	}
+}
+
+// late notes that somebody has waited for the look at region in vain.
+func (fs *flights) late(region string) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.hung[region] = true
 }
 
 func (fs *flights) land(f *flight, region string, hung bool) {
