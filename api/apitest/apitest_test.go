@@ -153,7 +153,7 @@ func TestGoodExchangesPass(t *testing.T) {
 		"login":          refuse(401, "text/plain; charset=utf-8", login).answering("WWW-Authenticate", "Bearer"),
 		"unknown path":   refuse(404, jsonType, `{"error": {"message": "no"}}`).at("/v1/nothing"),
 		"unknown method": refuse(405, jsonType, `{"error": {"message": "no"}}`).by("PATCH").answering("Allow", "GET, OPTIONS"),
-		"OPTIONS":        exchange{method: "OPTIONS", url: "/v1/flavors", status: 204, answered: map[string]string{"Allow": "GET, OPTIONS"}},
+		"OPTIONS":        {method: "OPTIONS", url: "/v1/flavors", status: 204, answered: map[string]string{"Allow": "GET, OPTIONS"}},
 		"not modified":   refuse(304, "", "").answering("ETag", `"abc"`),
 		"deleted":        refuse(204, "", "").by("DELETE"),
 		"health":         refuse(200, "text/plain; charset=utf-8", "ok\n").at("/healthz"),
@@ -169,17 +169,17 @@ func TestGoodExchangesPass(t *testing.T) {
 // proves nothing about the rest.
 func TestBadExchangesAreFound(t *testing.T) {
 	d := compiled(t)
-	inJSON := func(old, new string) exchange {
-		if !strings.Contains(aFlavor, old) {
-			t.Fatalf("%s is not in the flavor", old)
+	inJSON := func(from, to string) exchange {
+		if !strings.Contains(aFlavor, from) {
+			t.Fatalf("%s is not in the flavor", from)
 		}
-		return read(jsonType, strings.Replace(aFlavor, old, new, 1))
+		return read(jsonType, strings.Replace(aFlavor, from, to, 1))
 	}
-	inXML := func(old, new string) exchange {
-		if !strings.Contains(xmlFlavor, old) {
-			t.Fatalf("%s is not in the flavor", old)
+	inXML := func(from, to string) exchange {
+		if !strings.Contains(xmlFlavor, from) {
+			t.Fatalf("%s is not in the flavor", from)
 		}
-		return read(xmlType, strings.Replace(xmlFlavor, old, new, 1))
+		return read(xmlType, strings.Replace(xmlFlavor, from, to, 1))
 	}
 	tests := map[string]exchange{
 		// The answer's body.
@@ -410,7 +410,7 @@ func TestBothXMLValidatorsAgree(t *testing.T) {
 // emptied or with an attribute more.
 func mutants(text string) []string {
 	all := []string{text}
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		if text[i] != '<' || text[i+1] == '/' || text[i+1] == '?' {
 			continue
 		}
@@ -530,7 +530,7 @@ func TestValidateIsSafeForConcurrentUse(t *testing.T) {
 				for _, e := range []exchange{read(jsonType, aFlavor), read(xmlType, xmlFlavor)} {
 					req := httptest.NewRequest(e.method, e.url, nil)
 					req.Header.Set("X-Auth-Token", "user")
-					resp := &http.Response{StatusCode: 200, Header: http.Header{}}
+					resp := &http.Response{StatusCode: http.StatusOK, Header: http.Header{}}
 					for name, value := range e.answered {
 						resp.Header.Set(name, value)
 					}

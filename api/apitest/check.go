@@ -309,7 +309,7 @@ var root = regexp.MustCompile(`(?s)^\s*(?:<\?xml.*?\?>)?(?:\s|<!--.*?-->)*<(\w+)
 // enveloped is body inside the root it may leave out: a single child.
 func (d *document) enveloped(body []byte) []byte {
 	at := root.FindSubmatchIndex(body)
-	if at == nil || string(body[at[2]:at[3]]) == d.element {
+	if len(at) != 4 || string(body[at[2]:at[3]]) == d.element {
 		return body
 	}
 	return slices.Concat([]byte("<"+d.element+">"), body[at[2]-1:], []byte("</"+d.element+">"))
@@ -349,8 +349,7 @@ func (d *document) checkChildren(body []byte) error {
 
 // explain is err on one line.
 func explain(err error) string {
-	var invalid *jsonschema.ValidationError
-	if !errors.As(err, &invalid) {
+	if _, ok := errors.AsType[*jsonschema.ValidationError](err); !ok {
 		return err.Error()
 	}
 	lines := strings.Split(err.Error(), "\n")
@@ -362,8 +361,8 @@ var quoted = regexp.MustCompile(`(?s)(Element '\w+'(?:, attribute '\w+')?: (?:\[
 // explainQuietly is err without the values that are wrong: in a request they
 // may be secrets.
 func explainQuietly(err error) string {
-	var invalid *jsonschema.ValidationError
-	if !errors.As(err, &invalid) {
+	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
 		return quoted.ReplaceAllString(err.Error(), "${1}this value is not allowed")
 	}
 	var wrong []string

@@ -33,7 +33,7 @@ func Load(path string, environ []string) (*Config, error) {
 	c := Default()
 	k := koanf.New(".")
 	if path != "" {
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(path) //nolint:gosec // the operator names it on the command line
 		if err != nil {
 			return nil, fmt.Errorf("while reading the configuration: %w", err)
 		}

@@ -79,10 +79,16 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return e
 }
 
-// Invalid, NotFound, Conflict and Forbidden are Errorf with their code.
-func Invalid(format string, args ...any) *Error  { return Errorf(CodeInvalid, format, args...) }
+// Invalid is Errorf with CodeInvalid.
+func Invalid(format string, args ...any) *Error { return Errorf(CodeInvalid, format, args...) }
+
+// NotFound is Errorf with CodeNotFound.
 func NotFound(format string, args ...any) *Error { return Errorf(CodeNotFound, format, args...) }
+
+// Conflict is Errorf with CodeConflict.
 func Conflict(format string, args ...any) *Error { return Errorf(CodeConflict, format, args...) }
+
+// Forbidden is Errorf with CodeForbidden.
 func Forbidden(format string, args ...any) *Error {
 	return Errorf(CodeForbidden, format, args...)
 }

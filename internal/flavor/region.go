@@ -11,9 +11,15 @@ import (
 // Secret is a password or a token: it prints as stars everywhere.
 type Secret string
 
-func (Secret) String() string               { return "***" }
-func (Secret) GoString() string             { return "***" }
-func (Secret) LogValue() slog.Value         { return slog.StringValue("***") }
+func (Secret) String() string { return "***" }
+
+// GoString is for %#v.
+func (Secret) GoString() string { return "***" }
+
+// LogValue is for log/slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue("***") }
+
+// MarshalText is for JSON, XML and YAML.
 func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
 
 // Region is an infrastructure: an OpenStack region, where its Keystone and Nova

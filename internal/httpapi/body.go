@@ -81,13 +81,12 @@ func (k *call) readBody() ([]byte, error) {
 		return nil, flavor.Invalid("the body could not be read to its end: %w", err)
 	}
 	// Only now: net/http itself reads on in a body that was not read to its end.
-	if len(body) <= maxBody {
-		k.limitBody(0)
-	} else {
+	if len(body) > maxBody {
 		if n, _ := io.CopyN(io.Discard, r.Body, maxDrain-maxBody); n == maxDrain-maxBody {
 			k.Response().Header().Set("Connection", "close")
 		}
 		return nil, tooLarge
 	}
+	k.limitBody(0)
 	return body, nil
 }

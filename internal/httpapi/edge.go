@@ -2,12 +2,11 @@ package httpapi
 
 import (
 	"context"
-	"encoding/binary"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -78,8 +77,7 @@ func requestID(theirs string) string {
 		return theirs
 	}
 	var raw [16]byte
-	binary.LittleEndian.PutUint64(raw[:], rand.Uint64())
-	binary.LittleEndian.PutUint64(raw[8:], rand.Uint64())
+	_, _ = rand.Read(raw[:]) // never fails
 	return "req-" + hex.EncodeToString(raw[:])
 }
 
@@ -123,15 +121,15 @@ func (k *call) log(err error) {
 
 // causes is err's text, with the failures of the nodes.
 func causes(err error) string {
-	text := err.Error()
+	all := []string{err.Error()}
 	if e, ok := errors.AsType[*flavor.Error](err); ok {
 		for _, n := range e.Nodes {
 			if n.Err != nil {
-				text += "; " + n.Node + ": " + n.Err.Error()
+				all = append(all, n.Node+": "+n.Err.Error())
 			}
 		}
 	}
-	return text
+	return strings.Join(all, "; ")
 }
 
 // pattern is the canonical route, "" where none matched.

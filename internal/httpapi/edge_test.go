@@ -157,7 +157,7 @@ func TestLog(t *testing.T) {
 // A token in the URL is out of the request before a handler sees it.
 func TestAccessTokenIsTakenOut(t *testing.T) {
 	s := newSetup(t)
-	r, _ := http.NewRequest("GET", "/v1/flavors?a=1&access_token=good&ACCESS_TOKEN=good&b=2", http.NoBody)
+	r, _ := http.NewRequest(http.MethodGet, "/v1/flavors?a=1&access_token=good&ACCESS_TOKEN=good&b=2", http.NoBody)
 	r.RequestURI = r.URL.RequestURI()
 	s.ServeHTTP(discard{http.Header{}}, r)
 	if r.RequestURI != "/v1/flavors?a=1&b=2" || r.URL.String() != r.RequestURI {
@@ -193,12 +193,12 @@ func TestServeFinishesWhatRuns(t *testing.T) {
 	address, end := listen(t, s)
 	answered := make(chan error, 1)
 	go func() {
-		r, _ := http.NewRequest("DELETE", "http://"+address+"/v1/flavors/1", nil)
+		r, _ := http.NewRequest(http.MethodDelete, "http://"+address+"/v1/flavors/1", nil)
 		r.Header.Set("X-Auth-Token", "good")
 		response, err := http.DefaultTransport.RoundTrip(r)
 		if err == nil {
 			response.Body.Close()
-			if response.StatusCode != 204 {
+			if response.StatusCode != http.StatusNoContent {
 				err = errors.New(response.Status)
 			}
 		}
@@ -254,7 +254,7 @@ func TestBodiesOverTheWire(t *testing.T) {
 	address, _ := listen(t, s)
 	big := bytes.Repeat([]byte("a"), 2<<20)
 	for name, body := range map[string]io.Reader{"length": bytes.NewReader(big), "chunked": io.MultiReader(bytes.NewReader(big))} {
-		r, _ := http.NewRequest("POST", "http://"+address+"/v1/flavors", body)
+		r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/v1/flavors", body)
 		r.Header.Set("X-Auth-Token", "good")
 		r.Header.Set("Content-Type", "application/json")
 		response, err := http.DefaultTransport.RoundTrip(r)
@@ -263,7 +263,7 @@ func TestBodiesOverTheWire(t *testing.T) {
 			continue
 		}
 		response.Body.Close()
-		if response.StatusCode != 413 {
+		if response.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("%s: %s", name, response.Status)
 		}
 	}
@@ -278,7 +278,7 @@ func TestBodiesOverTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if response.StatusCode != 400 || s.market.called() != "" {
+	if response.StatusCode != http.StatusBadRequest || s.market.called() != "" {
 		t.Errorf("%s; did %s", response.Status, s.market.called())
 	}
 }
@@ -295,7 +295,7 @@ func TestSlowHandlerKeepsItsContext(t *testing.T) {
 		}
 	}
 	address, _ := listen(t, s)
-	r, _ := http.NewRequest("POST", "http://"+address+"/v1/flavors", strings.NewReader("{}"))
+	r, _ := http.NewRequest(http.MethodPost, "http://"+address+"/v1/flavors", strings.NewReader("{}"))
 	r.Header.Set("X-Auth-Token", "good")
 	r.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultTransport.RoundTrip(r)
@@ -303,7 +303,7 @@ func TestSlowHandlerKeepsItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if response.StatusCode != 201 {
+	if response.StatusCode != http.StatusCreated {
 		t.Error(response.Status)
 	}
 }

@@ -113,19 +113,19 @@ func (k *call) publicError(e *flavor.Error) *flavor.Error {
 // challenges tells how to prove who one is. Basic is for one who sent Basic
 // alone: to others a browser would show its login window.
 func (k *call) challenges(code flavor.Code) []string {
-	bearer := `Bearer realm="flavorsync"`
+	challenge := `Bearer realm="flavorsync"`
 	switch {
 	case code == flavor.CodePromote:
-		bearer += `, error="insufficient_scope"`
+		challenge += `, error="insufficient_scope"`
 	case code == flavor.CodeKeystone:
-		bearer += `, error="invalid_token", error_description="X-Auth-Token-KeyStone"`
+		challenge += `, error="invalid_token", error_description="X-Auth-Token-KeyStone"`
 	case k.cred.Token != "":
-		bearer += `, error="invalid_token"`
+		challenge += `, error="invalid_token"`
 	}
 	if k.sentBasic {
-		return []string{`Basic realm="flavorsync", charset="UTF-8"`, bearer}
+		return []string{`Basic realm="flavorsync", charset="UTF-8"`, challenge}
 	}
-	return []string{bearer}
+	return []string{challenge}
 }
 
 // retryAfter is in whole seconds, at least one.

@@ -107,11 +107,11 @@ func tooMany(wait time.Duration, format string, args ...any) error {
 	return err
 }
 
-func getOrAdd[T any](cache *lru.Cache[string, T], key string, make func() T) T {
+func getOrAdd[T any](cache *lru.Cache[string, T], key string, fresh func() T) T {
 	if value, ok := cache.Get(key); ok {
 		return value
 	}
-	value := make()
+	value := fresh()
 	if earlier, ok, _ := cache.PeekOrAdd(key, value); ok {
 		return earlier
 	}

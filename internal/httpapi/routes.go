@@ -236,7 +236,7 @@ type rendered struct {
 
 func (l *renderedList) of(list []flavor.Flavor, as format) *rendered {
 	last := l.Load()
-	if last != nil && len(last.of) == len(list) && unsafe.SliceData(last.of) == unsafe.SliceData(list) {
+	if last != nil && len(last.of) == len(list) && unsafe.SliceData(last.of) == unsafe.SliceData(list) { //nolint:gosec // compared, never followed
 		return last
 	}
 	body := encodeFlavors(as, list)

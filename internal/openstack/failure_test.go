@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -181,14 +182,15 @@ func discreet(t *testing.T, said string) {
 
 func wantError(t *testing.T, err error, code flavor.Code, words ...string) {
 	t.Helper()
-	if flavor.CodeOf(err) != code {
+	told, ok := errors.AsType[*flavor.Error](err)
+	if !ok || told.Code != code {
 		t.Errorf("code %q, not %q: %v", flavor.CodeOf(err), code, err)
 		return
 	}
 	discreet(t, err.Error())
 	for _, word := range words {
-		if !strings.Contains(err.(*flavor.Error).Message, word) {
-			t.Errorf("the message does not say %q: %s", word, err.(*flavor.Error).Message)
+		if !strings.Contains(told.Message, word) {
+			t.Errorf("the message does not say %q: %s", word, told.Message)
 		}
 	}
 }
@@ -271,7 +273,7 @@ func TestNovaFails(t *testing.T) {
 		{"503", htmlError(503), down, down, down, "trouble"},
 		{"a redirect", answering(302, "moved"), down, down, down, "elsewhere"},
 		{"300", answering(300, "choices"), down, down, down, "elsewhere"},
-		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }, down, down, down, ""},
+		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, down, down, down, ""},
 		{"HTML", saying("<html>" + canary), down, down, down, "is not the API of Nova"},
 		{"other JSON", saying(`{"hello": "` + canary + `"}`), down, down, down, "is not the API of Nova"},
 		{"null", saying(`null`), down, down, down, "is not the API of Nova"},
@@ -446,7 +448,7 @@ func TestNoConnection(t *testing.T) {
 
 func message(t *testing.T, err error, words ...string) {
 	t.Helper()
-	e, ok := err.(*flavor.Error)
+	e, ok := errors.AsType[*flavor.Error](err)
 	if !ok || e.Code != flavor.CodeUnreachable {
 		t.Errorf("not an unreachable region: %v", err)
 		return

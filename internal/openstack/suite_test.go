@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -596,9 +597,7 @@ func counting(t *testing.T, target string) (url string, calls func(method string
 			return
 		}
 		defer resp.Body.Close()
-		for key, values := range resp.Header {
-			w.Header()[key] = values
-		}
+		maps.Copy(w.Header(), resp.Header)
 		w.WriteHeader(resp.StatusCode)
 		_, _ = io.Copy(w, resp.Body)
 	}))

@@ -105,14 +105,14 @@ func TestUndoOutlivesTheCaller(t *testing.T) {
 func TestUndoInTheBackground(t *testing.T) {
 	s, clouds, r := simulated(t, simstack.Options{}, quick)
 	s.Fault("R", simstack.Fault{Kind: simstack.Hang, Method: "POST", Path: "/flavors/new/os-extra_specs"})
-	clear := s.Fault("R", simstack.Fault{Kind: simstack.Hang, Method: "GET", Path: "/flavors/new"})
+	answer := s.Fault("R", simstack.Fault{Kind: simstack.Hang, Method: "GET", Path: "/flavors/new"})
 	start := time.Now()
 	_, err := clouds.Service(r).Create(t.Context(), wanted())
 	wantError(t, err, flavor.CodeUnreachable, "R", "could not be removed yet", `"new"`)
 	if took := time.Since(start); took > testTimeout*17/10 {
 		t.Errorf("the caller was kept for %s, the limit is %s", took, testTimeout)
 	}
-	clear()
+	answer()
 	clouds.Close()
 	if got := s.Flavors("R"); len(got) != 0 {
 		t.Errorf("it is still there: %+v", got)

@@ -119,7 +119,7 @@ func created(b *testing.B, r *http.Request) []byte {
 // remove deletes a flavor from Nova after the benchmark, when its context has
 // ended.
 func remove(b *testing.B, address, token string) {
-	r, err := http.NewRequest(http.MethodDelete, address, http.NoBody) //nolint:noctx // in a cleanup
+	r, err := http.NewRequest(http.MethodDelete, address, http.NoBody)
 	if err != nil {
 		b.Fatal(err)
 	}

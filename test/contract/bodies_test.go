@@ -293,7 +293,7 @@ func decodeXML(body []byte, into any) error {
 	if err := decoder.Decode(into); err != nil {
 		return err
 	}
-	if _, err := decoder.Token(); err != io.EOF {
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("something follows the document")
 	}
 	return nil

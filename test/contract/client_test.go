@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,12 +176,8 @@ func (c client) try(t *testing.T, method, path string, d *document, shapes ...sh
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range c.caller.header {
-		req.Header[name] = values
-	}
-	for name, values := range r.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, c.caller.header)
+	maps.Copy(req.Header, r.header)
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
 	}
@@ -248,13 +246,10 @@ func (a *answer) want(t *testing.T, status int) *answer {
 // wantOneOf is want where the contract leaves a choice.
 func (a *answer) wantOneOf(t *testing.T, statuses ...int) *answer {
 	t.Helper()
-	for _, status := range statuses {
-		if a.status == status {
-			return a
-		}
+	if !slices.Contains(statuses, a.status) {
+		t.Fatalf("status %d, not one of %v: %s", a.status, statuses, a)
 	}
-	t.Fatalf("status %d, not one of %v: %s", a.status, statuses, a)
-	return nil
+	return a
 }
 
 // says expects every word in the message of an error.

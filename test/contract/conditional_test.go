@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"bytes"
 	"testing"
 )
 
@@ -90,7 +91,7 @@ func conditional(t *testing.T, s *setup) {
 				manager.put(t, path, resource.change, token, header("If-Match", value)).want(t, 412)
 				manager.delete(t, path, token, header("If-Match", value)).want(t, 412)
 			}
-			if after := manager.get(t, path, token).want(t, 200); string(after.body) != string(before.body) {
+			if after := manager.get(t, path, token).want(t, 200); !bytes.Equal(after.body, before.body) {
 				t.Errorf("it was\n%s and is\n%s", before, after)
 			}
 		})

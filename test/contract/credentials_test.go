@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -236,9 +237,9 @@ func credentials(t *testing.T, s *setup) {
 			other := startIDM(t)
 			pr := s.serve(t, with("identity", []any{map[string]any{"type": "keyrock", "url": other.url}}))
 			token := other.learn(nil, nil)
-			clear := other.stack.Fault("", simstack.Fault{Service: simstack.KeyRock, Kind: simstack.ServerError})
+			mend := other.stack.Fault("", simstack.Fault{Service: simstack.KeyRock, Kind: simstack.ServerError})
 			pr.as(byToken("a user", token)).get(t, "/regions").want(t, 503)
-			clear()
+			mend()
 			pr.as(byToken("a user", token)).get(t, "/regions").want(t, 200)
 			other.stack.Fault("", simstack.Fault{Service: simstack.KeyRock, Kind: simstack.Refuse})
 			pr.as(byToken("a user", other.learn(nil, nil))).get(t, "/regions").want(t, 503)
@@ -286,9 +287,7 @@ func credentials(t *testing.T, s *setup) {
 			token := other.learn(nil, []string{trento, spain2})
 			keyrock := func(more map[string]any) *product {
 				provider := map[string]any{"type": "keyrock", "url": other.url}
-				for key, value := range more {
-					provider[key] = value
-				}
+				maps.Copy(provider, more)
 				return s.serve(t, with("identity", []any{provider}))
 			}
 			keyrock(map[string]any{"app_id": "another-app"}).as(byToken("a user", token)).get(t, "/regions").wantNoCredential(t)

@@ -41,8 +41,8 @@ func failures(t *testing.T, s *setup) {
 			if service != simstack.Nova {
 				region = ""
 			}
-			clear := c.stack.Fault(region, simstack.Fault{Service: service, Kind: kind})
-			return world{c, c.regions[0], token, clear}
+			mend := c.stack.Fault(region, simstack.Fault{Service: service, Kind: kind})
+			return world{c, c.regions[0], token, mend}
 		}
 	}
 	registered := func(change func(t *testing.T, c *cloud, d *document) *document) func(t *testing.T) world {

@@ -233,12 +233,12 @@ func infrastructures(t *testing.T, s *setup) {
 		forget(t, region)
 		manager.post(t, "/infrastructures", c.infrastructure(region)).want(t, 201)
 		up := manager.get(t, "/infrastructures/"+region).want(t, 200).infrastructure(t).Status.State
-		clear := c.stack.Fault("", simstack.Fault{Kind: simstack.ServerError})
+		mend := c.stack.Fault("", simstack.Fault{Kind: simstack.ServerError})
 		eventually(t, "the status tells of the failure", func() bool {
 			st := manager.get(t, "/infrastructures/"+region).want(t, 200).infrastructure(t).Status
 			return st.State != up && st.LastError != ""
 		})
-		clear()
+		mend()
 		eventually(t, "the status tells that it is over", func() bool {
 			st := manager.get(t, "/infrastructures/"+region).want(t, 200).infrastructure(t).Status
 			return st.State == up && st.LastError == ""
@@ -303,13 +303,13 @@ func infrastructures(t *testing.T, s *setup) {
 		f := manager.post(t, "/promotedflavors", sized(unique()("there"))).want(t, 201).flavor(t)
 		manager.put(t, "/flavors/"+f.ID, flavorOf("node", region)).want(t, 200)
 		public := manager.post(t, "/flavors", sized(unique()("only there")).and("public", true).and("nodes", []string{region})).want(t, 201).flavor(t)
-		clear := c.stack.Fault("", simstack.Fault{Kind: simstack.Refuse})
+		mend := c.stack.Fault("", simstack.Fault{Kind: simstack.Refuse})
 		manager.delete(t, "/infrastructures/"+region, query("force", "true")).want(t, 204)
 		if got := manager.get(t, "/flavors/"+f.ID).want(t, 200).flavor(t); len(got.Nodes) != 0 {
 			t.Errorf("its nodes are %v", got.Nodes)
 		}
 		manager.delete(t, "/promotedflavors/"+f.ID).want(t, 204)
-		clear()
+		mend()
 		for _, id := range []string{f.ID, public.ID} {
 			if _, ok := c.nova(t, region).get(t, id); !ok {
 				t.Errorf("%s was deleted in the Nova that should be left alone", id)

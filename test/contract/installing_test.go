@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"bytes"
 	"net/http"
 	"slices"
 	"strings"
@@ -117,7 +118,7 @@ func installing(t *testing.T, s *setup) {
 		held := s.cloud.hasFlavor(t, trento, flavorIn(made.ID, made.Name))
 		for range 2 {
 			again := manager.put(t, "/flavors/"+made.ID, flavorOf("nodes", []string{trento, trento})).want(t, 200)
-			if string(again.body) != string(first.body) {
+			if !bytes.Equal(again.body, first.body) {
 				t.Errorf("it was\n%s and is\n%s", first, again)
 			}
 		}
@@ -327,7 +328,7 @@ func severalNodes(t *testing.T, s *setup) {
 		c.register(t, s, s.product)
 		up, down, alsoUp := c.regions[0], c.regions[1], c.regions[2]
 		made := manager.post(t, "/promotedflavors", sized(unique()("x"))).want(t, 201).flavor(t)
-		clear := c.stack.Fault(down, simstack.Fault{Kind: simstack.Refuse})
+		mend := c.stack.Fault(down, simstack.Fault{Kind: simstack.Refuse})
 		for _, f := range formats {
 			a := manager.put(t, "/flavors/"+made.ID, flavorOf("nodes", c.regions), in(f)).want(t, 502)
 			told := a.failure(t).Nodes
@@ -342,7 +343,7 @@ func severalNodes(t *testing.T, s *setup) {
 		if want := []string{alsoUp, up}; !slices.Equal(got.Nodes, want) {
 			t.Errorf("nodes are %v", got.Nodes)
 		}
-		clear()
+		mend()
 		c.hasNone(t, down, made.ID)
 		manager.put(t, "/flavors/"+made.ID, flavorOf("nodes", c.regions)).want(t, 200)
 		c.hasFlavor(t, down, flavorIn(made.ID, made.Name))
@@ -422,10 +423,10 @@ func severalNodes(t *testing.T, s *setup) {
 		c.register(t, s, s.product)
 		made := manager.post(t, "/promotedflavors", sized(unique()("x"))).want(t, 201).flavor(t)
 		manager.put(t, "/flavors/"+made.ID, flavorOf("nodes", c.regions)).want(t, 200)
-		clear := c.stack.Fault(c.regions[1], simstack.Fault{Kind: simstack.Refuse})
+		mend := c.stack.Fault(c.regions[1], simstack.Fault{Kind: simstack.Refuse})
 		manager.delete(t, "/promotedflavors/"+made.ID, query("uninstall", "true")).want(t, 502)
 		c.hasNone(t, c.regions[0], made.ID)
-		clear()
+		mend()
 		if got := manager.get(t, "/promotedflavors/"+made.ID).want(t, 200).flavor(t); !slices.Equal(got.Nodes, c.regions[1:]) {
 			t.Errorf("nodes are %v", got.Nodes)
 		}

@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net"
@@ -171,12 +172,12 @@ func server(t *testing.T, s *setup) {
 		before := pr.as(s.user).get(t, "/flavors/"+made.flavor(t).ID).want(t, 200)
 		pr.terminate(t)
 		pr.run(t)
-		if after := pr.as(s.user).get(t, "/flavors/"+made.flavor(t).ID).want(t, 200); string(after.body) != string(before.body) {
+		if after := pr.as(s.user).get(t, "/flavors/"+made.flavor(t).ID).want(t, 200); !bytes.Equal(after.body, before.body) {
 			t.Errorf("after a restart it is %s", after)
 		}
 		pr.kill(t)
 		pr.run(t)
-		if after := pr.as(s.user).get(t, "/flavors/"+made.flavor(t).ID).want(t, 200); string(after.body) != string(before.body) {
+		if after := pr.as(s.user).get(t, "/flavors/"+made.flavor(t).ID).want(t, 200); !bytes.Equal(after.body, before.body) {
 			t.Errorf("after a kill it is %s", after)
 		}
 		// the stored password still works
