@@ -179,7 +179,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`<flavor ` + strings.Repeat(`id="a" `, 11) + `/>`, "has 11 attributes"},
 		{`<flavor><name lang="en">a</name></flavor>`, `"lang": <name> has no such attribute`},
 		{`<flavor><name>a<b/></name></flavor>`, "name: must hold text only"},
-		{`<flavor>text</flavor>`, "no text between"},
+		{`<flavor>text</flavor>`, "flavor: there must be no text between"},
 		{`<flavor xmlns="urn:x"/>`, "no namespace"},
 		{`<flavor xmlns=""/>`, "namespaces are not accepted"},
 		{`<x:flavor xmlns:x="urn:x"/>`, "no namespace"},
@@ -211,7 +211,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{`<extra_specs><spec key="k" x="y">1</spec></extra_specs>`, "attribute key"},
 		{`<extra_specs><spec key="k">1</spec><spec key="k">1</spec></extra_specs>`, "extra_specs.k: is given twice"},
 		{`<extra_specs><k>1</k></extra_specs>`, `"k": there is no such element`},
-		{`<extra_specs>k</extra_specs>`, "no text between"},
+		{`<extra_specs>k</extra_specs>`, "extra_specs: there must be no text between"},
 		{strings.Repeat("<flavor>", 100000), "no such element"},
 		{`<flavor><name>` + strings.Repeat("<a>", 100000), "must hold text only"},
 	} {

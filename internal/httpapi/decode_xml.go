@@ -100,7 +100,7 @@ func (r *xmlReader) root() (xml.StartElement, error) {
 		case xml.StartElement:
 			return token, err
 		case xml.CharData:
-			if err := blank(token); err != nil {
+			if err := blank("the body", token); err != nil {
 				return xml.StartElement{}, err
 			}
 		}
@@ -114,7 +114,7 @@ func (r *xmlReader) end() error {
 		case nil:
 			return err
 		case xml.CharData:
-			if err := blank(token); err != nil {
+			if err := blank("the body", token); err != nil {
 				return err
 			}
 		default:
@@ -123,9 +123,10 @@ func (r *xmlReader) end() error {
 	}
 }
 
-func blank(text xml.CharData) error {
+// blank refuses text where only elements may stand; within says where that is.
+func blank(within string, text xml.CharData) error {
 	if strings.Trim(string(text), " \t\r\n") != "" {
-		return flavor.Invalid("%.40q: there must be no text between the elements", strings.TrimSpace(string(text)))
+		return flavor.Invalid("%.100s: there must be no text between the elements, such as %.40q", within, strings.TrimSpace(string(text)))
 	}
 	return nil
 }
@@ -149,7 +150,7 @@ func (r *xmlReader) object(e xml.StartElement, fields []field) error {
 		*f.into.(**string) = new(a.Value)
 	}
 	var told seen
-	return r.children(func(e xml.StartElement) error {
+	return r.children(e.Name.Local, func(e xml.StartElement) error {
 		f, ok := r.child(e, fields)
 		if !ok {
 			return unknownElement(e)
@@ -168,7 +169,8 @@ func unknownElement(e xml.StartElement) error {
 }
 
 // children hands each child element to read, which reads it up to its end.
-func (r *xmlReader) children(read func(xml.StartElement) error) error {
+// within is the name of their parent.
+func (r *xmlReader) children(within string, read func(xml.StartElement) error) error {
 	for {
 		token, err := r.token()
 		if err != nil {
@@ -178,7 +180,7 @@ func (r *xmlReader) children(read func(xml.StartElement) error) error {
 		case xml.StartElement:
 			err = read(token)
 		case xml.CharData:
-			err = blank(token)
+			err = blank(within, token)
 		default:
 			return nil
 		}
@@ -253,7 +255,7 @@ func (r *xmlReader) text(name string) (string, error) {
 
 func (r *xmlReader) specs() (map[string]string, error) {
 	specs := map[string]string{}
-	err := r.children(func(e xml.StartElement) error {
+	err := r.children("extra_specs", func(e xml.StartElement) error {
 		if e.Name.Local != "spec" {
 			return unknownElement(e)
 		}
