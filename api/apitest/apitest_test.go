@@ -144,6 +144,8 @@ func TestGoodExchangesPass(t *testing.T) {
 		"install, XML":     change("application/xml", `<flavor><node>Trento</node><node>Spain2</node></flavor>`),
 		"install, bare":    change("application/xml", `<?xml version="1.0"?> <node>Trento</node>`),
 		"bad request":      refuse(400, xmlType, declaration+`<error><message>no</message></error>`),
+		"unknown nodes":    refuse(409, jsonType, `{"error": {"message": "no", "nodes": [{"node": "a b/c", "status": 409, "message": "no"}, {"node": "", "status": 409, "message": "no"}]}}`).by("PUT"),
+		"unknown, XML":     refuse(409, xmlType, declaration+`<error><message>no</message><nodes><node><name>a b/c</name><status>409</status><message>no</message></node></nodes></error>`).by("PUT"),
 		"refused body": func() exchange {
 			e := change("text/csv", "?")
 			e.status = 415
