@@ -108,7 +108,7 @@ func (m *Market) putInstallation(ctx context.Context, f flavor.Flavor, row flavo
 // installAll installs f in these regions side by side, and tells of each that
 // failed. A region that could not be looked at has had its try.
 func (m *Market) installAll(ctx context.Context, f flavor.Flavor, looks []*look) []flavor.NodeError {
-	return m.each(ctx, looks, func(l *look) error {
+	return m.each(ctx, looks, func(ctx context.Context, l *look) error {
 		if l.err != nil {
 			return l.err
 		}
@@ -116,12 +116,17 @@ func (m *Market) installAll(ctx context.Context, f flavor.Flavor, looks []*look)
 	})
 }
 
-// each does one thing at several regions side by side.
-func (m *Market) each(ctx context.Context, looks []*look, do func(*look) error) []flavor.NodeError {
+// each does one thing at several regions side by side, at each within the time
+// limit of a region: that of one which hangs is its own.
+func (m *Market) each(ctx context.Context, looks []*look, do func(context.Context, *look) error) []flavor.NodeError {
 	errs := make([]error, len(looks))
 	var wg sync.WaitGroup
 	for i, l := range looks {
-		wg.Go(func() { errs[i] = do(l) })
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, m.timeout)
+			defer cancel()
+			errs[i] = do(ctx, l)
+		})
 	}
 	wg.Wait()
 	var failed []flavor.NodeError

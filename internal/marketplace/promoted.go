@@ -240,7 +240,7 @@ func (m *Market) spread(ctx context.Context, f flavor.Flavor) error {
 	for i, r := range regions {
 		looks[i] = &look{region: r}
 	}
-	return several("the catalogue is changed, but not every node", m.each(ctx, looks, func(l *look) error {
+	return several("the catalogue is changed, but not every node", m.each(ctx, looks, func(ctx context.Context, l *look) error {
 		id := created[l.region.Name]
 		done, err := m.writing(ctx, l.region.Name, f.Name)
 		if err != nil {

@@ -84,7 +84,7 @@ type found struct {
 // or by a node's own id where p owns that node), then p's own private one. node
 // names the region meant where several would do. Whoever is to change or delete
 // it says act: then a private one is not guessed while another region of p's,
-// which may have one under that id too, cannot be asked.
+// which may have one under that id too, cannot be asked. A UUID is no guess.
 func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, act bool) (found, error) {
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, 
 	switch {
 	case len(of.flavors) > 1:
 		return found{}, flavor.Conflict("%q is another flavor in each of %s: say which with ?node=REGION", id, strings.Join(of.regions, ", "))
-	case len(down) > 0 && (len(of.flavors) == 0 || act && len(public.flavors) == 0):
+	case len(down) > 0 && (len(of.flavors) == 0 || act && len(public.flavors) == 0 && !flavor.IsUUID(id)):
 		return found{}, flavor.Errorf(flavor.CodeUnreachable, "%s cannot be asked whether %q is there; say which region is meant with ?node=REGION: %w",
 			strings.Join(down, ", "), id, looks[down[0]].err)
 	case len(of.flavors) == 1:
@@ -348,10 +348,7 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
-	// What one node may cost, from the first look on.
-	nodesCtx, cancel := context.WithTimeout(ctx, m.timeout)
-	defer cancel()
-	targets, err := m.targets(nodesCtx, p, f, regions, patch.Nodes)
+	targets, err := m.targets(ctx, p, f, regions, patch.Nodes)
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
@@ -364,7 +361,7 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 			return flavor.Flavor{}, err
 		}
 	}
-	if err := m.inTheWay(nodesCtx, f, publish, targets); err != nil {
+	if err := m.inTheWay(ctx, f, publish, targets); err != nil {
 		return flavor.Flavor{}, err
 	}
 	if publish {
@@ -372,7 +369,7 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 			return flavor.Flavor{}, err
 		}
 	}
-	return m.installFound(nodesCtx, f, targets)
+	return m.installFound(ctx, f, targets)
 }
 
 // takenBack refuses to unpublish and to unpromote.
@@ -394,7 +391,7 @@ func (m *Market) inTheWay(ctx context.Context, f found, publish bool, targets []
 	if publish && f.region != "" && !flavor.IsUUID(f.ID) {
 		wanted.ID = "" // it gets a new one, which is free everywhere
 	}
-	return several("nothing was done", m.each(ctx, targets, func(l *look) error {
+	return several("nothing was done", m.each(ctx, targets, func(ctx context.Context, l *look) error {
 		*l = *m.lookAgain(ctx, wanted, l)
 		if l.err != nil {
 			return nil
@@ -549,7 +546,7 @@ func (m *Market) installFound(ctx context.Context, f found, targets []*look) (fl
 // copyPrivate makes p's private flavor in other regions of p's too, under the
 // same id; it stays private.
 func (m *Market) copyPrivate(ctx context.Context, f found, targets []*look) (flavor.Flavor, error) {
-	failed := m.each(ctx, targets, func(l *look) error {
+	failed := m.each(ctx, targets, func(ctx context.Context, l *look) error {
 		if l.err != nil {
 			return l.err
 		}

@@ -217,7 +217,7 @@ func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[strin
 			targets = append(targets, l)
 		}
 	}
-	return several("not removed everywhere; the flavor stays in the catalogue", m.each(ctx, targets, func(l *look) error {
+	return several("not removed everywhere; the flavor stays in the catalogue", m.each(ctx, targets, func(ctx context.Context, l *look) error {
 		if l.err != nil {
 			return l.err
 		}
