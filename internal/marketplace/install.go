@@ -81,10 +81,16 @@ func (m *Market) afterConflict(ctx context.Context, f flavor.Flavor, r flavor.Re
 	if nf, ok := again.find(func(nf flavor.NovaFlavor) bool {
 		return fold(nf.Name) == fold(f.Name) || fold(nf.ID) == fold(f.ID)
 	}); ok {
-		return "", flavor.Conflict("%s has a flavor (id %q, name %q) that its Nova cannot tell from %q (id %s): it compares without case and accents; rename one of them",
-			r.Name, nf.ID, nf.Name, f.Name, f.ID)
+		return "", blindTo(r.Name, nf, f.Name)
 	}
 	return "", cause
+}
+
+// blindTo is the conflict of a name, or id, with one that only case or accents
+// tell from it.
+func blindTo(region string, nf flavor.NovaFlavor, name string) error {
+	return flavor.Conflict("%s has a flavor named %q (id %q) that its Nova cannot tell from %q: it compares without case and accents; rename one of them",
+		region, nf.Name, nf.ID, name)
 }
 
 // putInstallation notes that a region has f, if f is still what the catalogue
@@ -253,8 +259,7 @@ func nameTaken(ctx context.Context, compute *openstack.Compute, region string, s
 		return flavor.Conflict("%s has another flavor named %q (id %q): %s", region, nf.Name, nf.ID, differing(spec, nf.Spec))
 	}
 	if nf, ok := l.find(func(nf flavor.NovaFlavor) bool { return fold(nf.Name) == fold(spec.Name) }); ok {
-		return flavor.Conflict("%s has a flavor named %q (id %q) that its Nova cannot tell from %q: it compares without case and accents; choose another name",
-			region, nf.Name, nf.ID, spec.Name)
+		return blindTo(region, nf, spec.Name)
 	}
 	return cause
 }

@@ -91,9 +91,13 @@ func nameFree(tx *store.Tx, spec flavor.Spec, except string) error {
 	case spec.Equal(taken.Spec):
 		return flavor.Conflict("the catalogue has this very flavor already, with id %s", taken.ID)
 	default:
-		return flavor.Conflict("the catalogue has another public flavor named %q (id %s): %s; choose another name",
-			taken.Name, taken.ID, differing(spec, taken.Spec))
+		return nameTakenBy(taken, spec)
 	}
+}
+
+func nameTakenBy(taken flavor.Flavor, spec flavor.Spec) error {
+	return flavor.Conflict("the catalogue has another public flavor named %q (id %s): %s; choose another name",
+		taken.Name, taken.ID, differing(spec, taken.Spec))
 }
 
 // ChangePromoted changes description and extra specs at any time, name and

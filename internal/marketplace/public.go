@@ -188,17 +188,12 @@ func (m *Market) CreateFlavor(ctx context.Context, p flavor.Principal, patch fla
 		if id, err = m.freeID(tx, patch.ID); err != nil || !publish {
 			return err
 		}
-		same, err := tx.FlavorByName(spec.Name)
-		switch {
-		case err == nil && same.Equal(spec) && same.Retired:
+		same, there, err := publishable(tx, "", spec)
+		if there && same.Retired {
 			return retired(same.Name)
-		case err == nil && same.Equal(spec):
+		}
+		if there {
 			id = same.ID // it becomes a node of that one
-			return nil
-		case err == nil:
-			return nameFree(tx, spec, "")
-		case flavor.CodeOf(err) == flavor.CodeNotFound:
-			return nil
 		}
 		return err
 	})
@@ -295,29 +290,47 @@ func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region strin
 }
 
 func (m *Market) publishIn(tx *store.Tx, nf flavor.NovaFlavor, promoted bool) (flavor.Flavor, error) {
-	same, err := tx.FlavorByName(nf.Name)
+	f, there, err := publishable(tx, nf.ID, nf.Spec)
 	switch {
-	case err == nil && same.Equal(nf.Spec):
-		if promoted && !same.Promoted {
-			same.Promoted = true
-			return same, tx.UpdateFlavor(same)
-		}
-		return same, nil
-	case err == nil:
-		return same, nameFree(tx, nf.Spec, "")
-	case flavor.CodeOf(err) != flavor.CodeNotFound:
-		return same, err
+	case err != nil:
+		return f, err
+	case there && (f.Promoted || !promoted):
+		return f, nil
+	case there:
+		f.Promoted = true
+		return f, tx.UpdateFlavor(f)
 	}
-	f := flavor.Flavor{ID: nf.ID, Spec: nf.Spec, Public: true, Promoted: promoted}
+	f = flavor.Flavor{ID: nf.ID, Spec: nf.Spec, Public: true, Promoted: promoted}
 	if !flavor.IsUUID(nf.ID) {
 		f.ID = m.newID()
-	} else if taken, err := tx.Flavor(nf.ID); err == nil {
-		return f, flavor.Conflict("the catalogue has another flavor with the id %s, named %q: %s; publish this one under an id of its own",
-			nf.ID, taken.Name, differing(nf.Spec, taken.Spec))
-	} else if flavor.CodeOf(err) != flavor.CodeNotFound {
-		return f, err
 	}
 	return f, tx.InsertFlavor(f)
+}
+
+// publishable finds what a flavor that is to be published meets in the
+// catalogue: itself (there), nothing, or a conflict. An id that is no UUID is
+// not taken along, so it meets nothing.
+func publishable(tx *store.Tx, id string, spec flavor.Spec) (same flavor.Flavor, there bool, err error) {
+	same, err = tx.FlavorByName(spec.Name)
+	switch {
+	case err == nil && same.Equal(spec):
+		return same, true, nil
+	case err == nil:
+		return same, false, nameTakenBy(same, spec)
+	case flavor.CodeOf(err) != flavor.CodeNotFound:
+		return same, false, err
+	case !flavor.IsUUID(id):
+		return same, false, nil
+	}
+	switch taken, err := tx.Flavor(id); {
+	case err == nil:
+		return same, false, flavor.Conflict("the catalogue has another flavor with the id %s, named %q: %s; publish this one under an id of its own",
+			id, taken.Name, differing(spec, taken.Spec))
+	case flavor.CodeOf(err) == flavor.CodeNotFound:
+		return same, false, nil
+	default:
+		return same, false, err
+	}
 }
 
 // ChangeFlavor publishes, promotes and installs. Everything is checked first,
@@ -484,18 +497,8 @@ func (m *Market) mayPublish(ctx context.Context, f found) error {
 		return flavor.Conflict("%q cannot be published: %s", f.Name, err.Error())
 	}
 	return m.store.Read(ctx, func(tx *store.Tx) error {
-		if same, err := tx.FlavorByName(f.Name); err == nil && same.Equal(f.Spec) {
-			return nil
-		}
-		if err := nameFree(tx, f.Spec, ""); err != nil || !flavor.IsUUID(f.ID) {
-			return err
-		}
-		if taken, err := tx.Flavor(f.ID); err == nil {
-			return flavor.Conflict("the catalogue has another flavor with the id %s, named %q: %s", f.ID, taken.Name, differing(f.Spec, taken.Spec))
-		} else if flavor.CodeOf(err) != flavor.CodeNotFound {
-			return err
-		}
-		return nil
+		_, _, err := publishable(tx, f.ID, f.Spec)
+		return err
 	})
 }
 

@@ -24,7 +24,7 @@ func BenchmarkPromotedFlavors(b *testing.B) {
 			"name": fmt.Sprintf("promoted.%d", i), "vcpus": 1 << i, "ram": 2048 << i, "disk": 20,
 		}}))
 	}
-	body := answer(b, p.get(b, "/promotedflavors"))
+	body := answer(b, p.get(b, "/promotedflavors"), http.StatusOK)
 	bareAddress := bare(b, body)
 	header := http.Header{"X-Auth-Token": {"user"}}
 	ours, theirs := request(p.address, "/v1/promotedflavors", header), request(bareAddress, "/v1/promotedflavors", header)
@@ -41,7 +41,8 @@ func BenchmarkPromotedFlavors(b *testing.B) {
 	report(b, "GET /v1/promotedflavors of a bare echo handler's rate", median(ratios), ">=", 0.5)
 }
 
-func answer(b *testing.B, r *http.Request) []byte {
+// answer is the body of an answer that must have this status.
+func answer(b *testing.B, r *http.Request, status int) []byte {
 	b.Helper()
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -49,7 +50,7 @@ func answer(b *testing.B, r *http.Request) []byte {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
+	if err != nil || resp.StatusCode != status {
 		b.Fatalf("%s: %s, %v: %s", r.URL, resp.Status, err, body)
 	}
 	return body
@@ -83,7 +84,7 @@ func BenchmarkRegionFlavors(b *testing.B) {
 			"name": name, "vcpus": 1, "ram": 512, "disk": 1, "nodes": []string{region}, "extra_specs": map[string]string{"bench": "true"},
 		}})
 		var made struct{ Flavor struct{ ID string } }
-		if err := json.Unmarshal(created(b, create), &made); err != nil {
+		if err := json.Unmarshal(answer(b, create, http.StatusCreated), &made); err != nil {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { remove(b, nova+"/flavors/"+made.Flavor.ID, token) })
@@ -100,20 +101,6 @@ func BenchmarkRegionFlavors(b *testing.B) {
 	fmt.Printf("GET /v1/regions/{region}/flavors, 50 flavors: p50 %s, of Nova itself %s\n",
 		median(ourTimes).Round(10*time.Microsecond), median(directTimes).Round(10*time.Microsecond))
 	report(b, "GET /v1/regions/{region}/flavors, p50 against asking that Nova", float64(median(ourTimes))/float64(median(directTimes)), "<=", 1.10)
-}
-
-func created(b *testing.B, r *http.Request) []byte {
-	b.Helper()
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusCreated {
-		b.Fatalf("%s: %s, %v: %s", r.URL, resp.Status, err, body)
-	}
-	return body
 }
 
 // remove deletes a flavor from Nova after the benchmark, when its context has
@@ -178,10 +165,10 @@ func BenchmarkInstallIntoThreeRegions(b *testing.B) {
 	}
 	install := func(nodes ...string) time.Duration {
 		var made struct{ Flavor struct{ ID string } }
-		body := created(b, p.call(b, http.MethodPost, "/promotedflavors", map[string]any{"flavor": map[string]any{
+		body := answer(b, p.call(b, http.MethodPost, "/promotedflavors", map[string]any{"flavor": map[string]any{
 			"name": fmt.Sprintf("install.%d", time.Now().UnixNano()), "vcpus": 1, "ram": 512, "disk": 1,
 			"extra_specs": map[string]string{"hw:cpu_policy": "dedicated"},
-		}}))
+		}}), http.StatusCreated)
 		if err := json.Unmarshal(body, &made); err != nil {
 			b.Fatal(err)
 		}
