@@ -112,7 +112,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 			stop()
 		})
 	}
-	working.Go(func() { s.recover(ctx) })
+	working.Go(func() { s.recover(ctx, cfg.Engine.SweepInterval) })
 
 	server := httpapi.New(httpapi.Config{
 		Market: s.market, Identity: s.chain, Log: s.log, Ready: s.db.Ping,

@@ -130,14 +130,10 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	return &service{log: log, db: db, clouds: clouds, market: market, chain: chain}, nil
 }
 
-// recoverInterval is how often stored changes are looked for: who waits for his
-// flavor should not wait for long, and looking is one small query.
-const recoverInterval = 10 * time.Second
-
-// recover settles the flavor changes a crash left, now and again until ctx ends.
-// What fails is logged by the market and tried again.
-func (s *service) recover(ctx context.Context) {
-	again := time.NewTicker(recoverInterval)
+// recover settles the flavor changes a crash left, now and every interval until
+// ctx ends. What fails is logged by the market and tried again.
+func (s *service) recover(ctx context.Context, interval time.Duration) {
+	again := time.NewTicker(interval)
 	defer again.Stop()
 	for {
 		if err := s.market.Recover(ctx); err != nil && ctx.Err() == nil {
