@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/gophercloud/gophercloud/v2"
@@ -329,9 +330,20 @@ func (c *Compute) Check(ctx context.Context) flavor.RegionStatus {
 		}
 		return nil
 	})
-	status := flavor.RegionStatus{State: flavor.RegionUp, CheckedAt: c.clouds.now().UTC()}
+	return StatusOf(err, c.clouds.now())
+}
+
+// StatusOf is what err, the outcome of asking a region with its service account
+// at that time, says of its state: up where it is nil, refused where the cloud
+// said no to the account, else unreachable.
+func StatusOf(err error, at time.Time) flavor.RegionStatus {
+	status := flavor.RegionStatus{State: flavor.RegionUp, CheckedAt: at.UTC()}
+	if err == nil {
+		return status
+	}
+	status.State, status.LastError = flavor.RegionUnreachable, "it could not be asked; try again later"
 	if e, ok := errors.AsType[*flavor.Error](err); ok {
-		status.State, status.LastError = flavor.RegionUnreachable, e.Message
+		status.LastError = e.Message
 		if errors.Is(err, errRefused) || e.Code == flavor.CodeKeystone || e.Code == flavor.CodeForbidden {
 			status.State = flavor.RegionRefused
 		}
