@@ -131,6 +131,7 @@ func (f *fakeCloud) clouds(t *testing.T, change ...func(*Config)) *Clouds {
 		clouds.Close()
 		discreet(t, logged.String())
 		allFree(t, clouds.slots)
+		noTurns(t, &clouds.turns)
 	})
 	return clouds
 }
@@ -156,6 +157,16 @@ func allFree(t *testing.T, s *slots) {
 	defer s.mu.Unlock()
 	if len(s.lanes) != 0 {
 		t.Errorf("the slots of %d regions are kept", len(s.lanes))
+	}
+}
+
+// noTurns sees that nothing is kept of any creation. Close first.
+func noTurns(t *testing.T, turns *turns) {
+	t.Helper()
+	turns.mu.Lock()
+	defer turns.mu.Unlock()
+	if len(turns.queues) != 0 {
+		t.Errorf("the queues of %d creations are kept", len(turns.queues))
 	}
 }
 

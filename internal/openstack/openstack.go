@@ -56,6 +56,7 @@ type Clouds struct {
 	validations singleflight.Group
 
 	undos sync.WaitGroup
+	turns turns
 }
 
 // New makes the Clouds of a process. It calls nobody.

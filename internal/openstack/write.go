@@ -25,6 +25,9 @@ import (
 //
 // Where Nova did not say whether it made the flavor (it hung, or broke off) and
 // no extra specs are wanted, it may be there, whole.
+//
+// One at a time creates a flavor under an id: a second one waits until the
+// first is made or undone, also where that is undone behind its caller's back.
 func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaFlavor, error) {
 	ctx, cancel := c.begin(ctx)
 	defer cancel()
@@ -35,15 +38,21 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 	}
 	a := c.attempt(fmt.Sprintf("creating flavor %q in", f.Name))
 	a.write = true
+	turn, err := c.clouds.turns.take(ctx, place{c.region, f.ID})
+	if err != nil {
+		return flavor.NovaFlavor{}, flavor.Errorf(flavor.CodeUnreachable,
+			"%s: an earlier creation with the id %q is not finished or undone there yet; try again later: %w", a.doing, f.ID, err)
+	}
+	defer turn.release()
 	var created flavor.NovaFlavor
 	var raw error
-	err := c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	err = c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
 		created, raw = create(ctx, client, f)
 		return raw
 	})
 	if err != nil {
 		if len(f.ExtraSpecs) > 0 && f.ID != "" && maybeDone(raw) {
-			c.undo(ctx, f.ID, func(there flavor.NovaFlavor) bool {
+			c.undo(ctx, turn, f.ID, func(there flavor.NovaFlavor) bool {
 				bare := f.Spec.Clone()
 				bare.ExtraSpecs = nil
 				return bare.Equal(there.Spec)
@@ -59,7 +68,7 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 	if err := c.addSpecs(ctx, specs, created.ID, f.ExtraSpecs); err != nil {
 		failed, _ := errors.AsType[*flavor.Error](err)
 		told := *failed
-		if c.undo(ctx, created.ID, nil) {
+		if c.undo(ctx, turn, created.ID, nil) {
 			told.Message += "; the flavor is removed again"
 		} else {
 			told.Message += fmt.Sprintf("; the flavor could not be removed yet: if %s still lists it, with the id %q and without extra specs, delete it", c.region, created.ID)
@@ -113,13 +122,16 @@ func maybeDone(err error) bool {
 // undo deletes a flavor that was just created, if it is the one meant. It runs
 // on though ctx has ended, for one region timeout at most, but keeps a caller
 // whose time is up waiting for a quarter of that only: it then goes on behind
-// their back. It says whether the flavor is gone for certain.
-func (c *Compute) undo(ctx context.Context, id string, meant func(flavor.NovaFlavor) bool) bool {
+// their back, and keeps the turn until it is over. It says whether the flavor is
+// gone for certain.
+func (c *Compute) undo(ctx context.Context, turn *turn, id string, meant func(flavor.NovaFlavor) bool) bool {
 	limit := c.clouds.cfg.RegionTimeout
 	undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	done := make(chan error, 1)
+	turn.share()
 	c.clouds.undos.Go(func() {
 		defer cancel()
+		defer turn.release()
 		err := c.remove(undoing, c.on("undoing the creation of", id), id, meant)
 		if err != nil {
 			c.clouds.log.WarnContext(undoing, "a flavor that was created could not be removed again",

@@ -2,7 +2,14 @@ package openstack
 
 import (
 	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,6 +123,101 @@ func TestUndoInTheBackground(t *testing.T) {
 	clouds.Close()
 	if got := s.Flavors("R"); len(got) != 0 {
 		t.Errorf("it is still there: %+v", got)
+	}
+}
+
+// Who tries again while the undo of the first attempt still runs must get a whole
+// flavor: neither a conflict with what we are about to remove, nor one that the
+// late undo takes away again.
+func TestCreateWaitsForTheUndo(t *testing.T) {
+	s, clouds, r := simulated(t, simstack.Options{}, func(cfg *Config) { cfg.RegionTimeout = 8 * time.Second })
+	first, giveUp := context.WithCancel(t.Context())
+	var (
+		mu       sync.Mutex
+		said     []string
+		deleting = make(chan struct{})
+		goOn     = make(chan struct{})
+	)
+	say := func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		said = append(said, what)
+	}
+	upstream, err := url.Parse(s.NovaURL("R"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nova := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(&url.URL{Scheme: upstream.Scheme, Host: upstream.Host}) }}
+	var lost sync.Once
+	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodDelete:
+			close(deleting)
+			<-goOn
+			say("deleting")
+		case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/flavors"):
+			say("creating")
+		case r.Method == http.MethodPost:
+			answerIsLost := false
+			lost.Do(func() { answerIsLost = true })
+			if answerIsLost {
+				giveUp()
+				_, _ = io.Copy(io.Discard, r.Body) // else the server sees no end of the connection
+				<-r.Context().Done()
+				return
+			}
+		}
+		nova.ServeHTTP(w, r)
+	}))
+	t.Cleanup(gate.Close)
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release)
+	r.NovaURL = gate.URL + upstream.Path
+	c := clouds.Service(r)
+
+	_, err = c.Create(first, wanted())
+	wantError(t, err, flavor.CodeUnreachable, "R", "could not be removed yet")
+	<-deleting
+
+	waiting := func(n int) func() bool {
+		return func() bool {
+			clouds.turns.mu.Lock()
+			defer clouds.turns.mu.Unlock()
+			q := clouds.turns.queues[place{"R", "new"}]
+			return q != nil && q.users == n
+		}
+	}
+	errs := make(chan error, 2)
+	again := func(ctx context.Context) {
+		_, err := c.Create(ctx, wanted())
+		errs <- err
+	}
+	impatient, leave := context.WithCancel(t.Context())
+	go again(impatient)
+	eventually(t, waiting(2))
+	leave()
+	wantError(t, <-errs, flavor.CodeUnreachable, "R", `"new"`, "try again later")
+	// Another id is in nobody's way.
+	other := wanted()
+	other.ID, other.Name, other.ExtraSpecs = "other", "other", nil
+	if _, err := c.Create(t.Context(), other); err != nil {
+		t.Error(err)
+	}
+
+	go again(t.Context())
+	eventually(t, waiting(2))
+	release()
+	if err := <-errs; err != nil {
+		t.Errorf("the second attempt: %v", err)
+	}
+	clouds.Close()
+	if got := s.Flavors("R"); len(got) != 2 || !got[0].Equal(wanted().Spec) {
+		t.Errorf("these are there: %+v", got)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"creating", "creating", "deleting", "creating"}; !slices.Equal(said, want) {
+		t.Errorf("Nova was asked in the order %q, not %q", said, want)
 	}
 }
 
