@@ -175,7 +175,7 @@ func importV1(cmd *cobra.Command, path, dsn string) error {
 		return err
 	}
 	log := jsonLog(os.Stderr)
-	db, err := openStore(cmd.Context(), cfg, log, operators)
+	db, closeDB, err := openStore(cmd.Context(), cfg, log, operators, false)
 	if err != nil {
 		return err
 	}
@@ -190,5 +190,5 @@ func importV1(cmd *cobra.Command, path, dsn string) error {
 			fmt.Fprintf(out, "  %s\n", s)
 		}
 	}
-	return errors.Join(err, db.Close())
+	return errors.Join(err, closeDB())
 }

@@ -30,25 +30,34 @@ var (
 )
 
 // openStore opens the configured database for its owner, migrated, with its
-// keyset. What is another's is left as it was.
-func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner) (*store.Store, error) {
+// keyset. What is another's is left as it was. With serving, another process
+// that serves from the same SQLite file is refused until closeDB.
+func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, serving bool) (db *store.Store, closeDB func() error, err error) {
 	keyset, created, err := store.LoadKeyset(cfg.CredentialsKeyset)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	db, err := store.Open(ctx, store.Config{
+	db, err = store.Open(ctx, store.Config{
 		Driver: cfg.Database.Driver, DSN: string(cfg.Database.DSN), Keyset: keyset, Log: log,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	closeDB = db.Close
+	if serving {
+		release, err := db.HoldAlone()
+		if err != nil {
+			return nil, nil, errors.Join(err, db.Close())
+		}
+		closeDB = func() error { return errors.Join(db.Close(), release()) }
 	}
 	if err := prepare(ctx, db, who); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, nil, errors.Join(err, closeDB())
 	}
 	if created {
 		log.Info("a new keyset was made: keep it, and its backup, as safe as the passwords it encrypts", "path", cfg.CredentialsKeyset)
 	}
-	return db, nil
+	return db, closeDB, nil
 }
 
 func prepare(ctx context.Context, db *store.Store, who owner) error {
@@ -95,11 +104,12 @@ func checkOwner(ctx context.Context, db *store.Store, who owner) error {
 
 // service is the wired product, without its HTTP side.
 type service struct {
-	log    *slog.Logger
-	db     *store.Store
-	clouds *openstack.Clouds
-	market *marketplace.Market
-	chain  *identity.Chain
+	log     *slog.Logger
+	db      *store.Store
+	closeDB func() error
+	clouds  *openstack.Clouds
+	market  *marketplace.Market
+	chain   *identity.Chain
 }
 
 // newService opens the database and wires the product. Close it.
@@ -108,7 +118,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	if err != nil {
 		return nil, err
 	}
-	db, err := openStore(ctx, cfg, log, who)
+	db, closeDB, err := openStore(ctx, cfg, log, who, true)
 	if err != nil {
 		chain.Close()
 		return nil, err
@@ -127,7 +137,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		MaxInFlight:   cfg.Engine.MaxInFlight,
 		Sole:          cfg.Database.Driver == "sqlite",
 	})
-	return &service{log: log, db: db, clouds: clouds, market: market, chain: chain}, nil
+	return &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain}, nil
 }
 
 // recover settles the flavor changes a crash left, now and every interval until
@@ -151,7 +161,7 @@ func (s *service) close() error {
 	s.market.Close()
 	s.clouds.Close()
 	s.chain.Close()
-	if err := s.db.Close(); err != nil {
+	if err := s.closeDB(); err != nil {
 		return fmt.Errorf("while closing the database: %w", err)
 	}
 	return nil

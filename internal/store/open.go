@@ -42,6 +42,7 @@ type Config struct {
 // Store is an open database. Its methods may be called side by side.
 type Store struct {
 	driver  string
+	file    string // SQLite's
 	writer  *gorm.DB
 	reader  *gorm.DB // the writer itself on MariaDB
 	migrate func() (*sql.DB, error)
@@ -101,6 +102,7 @@ func (s *Store) openSQLite(ctx context.Context, name string) error {
 	if err := prepareFile(name); err != nil {
 		return err
 	}
+	s.file = name
 	// A process-wide switch, against a file name that would smuggle in SQL.
 	sqlite.StrictPragmas(true)
 	writer, err := sqliteDSN(name, url.Values{"_txlock": {"immediate"}})
