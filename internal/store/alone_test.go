@@ -77,7 +77,7 @@ func TestHoldAloneEndsWithTheProcess(t *testing.T) {
 		if _, err := opened(t, name).HoldAlone(); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(os.Stdout, "held\n")
+		_, _ = os.Stdout.WriteString("held\n")
 		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed, or the test is gone
 		return
 	}
