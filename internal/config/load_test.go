@@ -390,7 +390,8 @@ func TestExampleEnvironment(t *testing.T) {
 	var environ []string
 	for line := range strings.Lines(string(text)) {
 		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			environ = append(environ, line)
+			name, value, _ := strings.Cut(line, "=")
+			environ = append(environ, name+"="+strings.Trim(value, "'")) // as systemd and a shell read it
 		}
 	}
 	c, err := Load(example, environ)

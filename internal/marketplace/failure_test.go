@@ -68,7 +68,7 @@ func TestALostAnswerToTheCreateOfAChange(t *testing.T) {
 			nova.ServeHTTP(rw, r)
 		}
 	})
-	got, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "d", flavor.Patch{RAM: of(4096)})
+	got, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "d", flavor.Patch{RAM: new(4096)})
 	if err != nil || got.RAM != 4096 {
 		t.Fatalf("%+v, %v", got, err)
 	}
@@ -97,7 +97,7 @@ func TestADeleteThatActsLate(t *testing.T) {
 		}
 		nova.ServeHTTP(rw, r)
 	})
-	_, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "d", flavor.Patch{RAM: of(4096)})
+	_, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "d", flavor.Patch{RAM: new(4096)})
 	if flavor.CodeOf(err) != flavor.CodeUnreachable {
 		t.Fatalf("got %v", err)
 	}
@@ -124,7 +124,7 @@ func TestADeleteThatActsLate(t *testing.T) {
 func TestAMemberCannotUnpublishWhatIsHiddenFromHim(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "hid", Spec: spec("hidden")})
-	f, err := w.ChangeFlavor(t.Context(), trento, "hid", "", flavor.Patch{Public: of(true)})
+	f, err := w.ChangeFlavor(t.Context(), trento, "hid", "", flavor.Patch{Public: new(true)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestAChangeWithAccessOfADeadProject(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento")
 	demo := w.cloud.ProjectID("demo")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "acc", Spec: spec("acc")}, "00000000000000000000000000000000", demo)
-	if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "acc", flavor.Patch{RAM: of(4096)}); err != nil {
+	if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "acc", flavor.Patch{RAM: new(4096)}); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{demo}, w.cloud.Access("Trento", "acc")); diff != "" {
@@ -256,7 +256,7 @@ func TestPublishingANonUUIDWithNodes(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento", "Spain2")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "1", Spec: spec("mine"), IsPublic: true})
 	w.cloud.AddFlavor("Spain2", flavor.NovaFlavor{ID: "1", Spec: spec("m1.tiny"), IsPublic: true})
-	f, err := w.ChangeFlavor(t.Context(), manager, "1", "Trento", flavor.Patch{Public: of(true), Nodes: &[]string{"Trento", "Spain2"}})
+	f, err := w.ChangeFlavor(t.Context(), manager, "1", "Trento", flavor.Patch{Public: new(true), Nodes: &[]string{"Trento", "Spain2"}})
 	if err != nil || !slices.Equal(f.Nodes, []string{"Spain2", "Trento"}) || !flavor.IsUUID(f.ID) {
 		t.Errorf("%+v, %v", f, err)
 	}
@@ -272,7 +272,7 @@ func TestAnInstallOfWhatWasChangedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := w.ask(t.Context(), r)
-	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Name: of("b")}); err != nil {
+	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Name: new("b")}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Market.install(t.Context(), f, l); flavor.CodeOf(err) != flavor.CodeConflict {
@@ -288,13 +288,13 @@ func TestAnInstallOfWhatWasChangedMeanwhile(t *testing.T) {
 func TestTheLastOwnerCanEndAPublicFlavor(t *testing.T) {
 	for name, happen := range map[string]func(*testing.T, world){
 		"its description changed": func(t *testing.T, w world) {
-			if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own", flavor.Patch{Description: of("new words")}); err != nil {
+			if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own", flavor.Patch{Description: new("new words")}); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"it was deleted behind our back": func(_ *testing.T, w world) { w.cloud.DeleteFlavor("Trento", "own") },
 		"it was changed, then deleted": func(t *testing.T, w world) {
-			if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own", flavor.Patch{Description: of("new words")}); err != nil {
+			if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own", flavor.Patch{Description: new("new words")}); err != nil {
 				t.Fatal(err)
 			}
 			w.cloud.DeleteFlavor("Trento", "own")
@@ -303,7 +303,7 @@ func TestTheLastOwnerCanEndAPublicFlavor(t *testing.T) {
 		published := func(t *testing.T) (world, flavor.Flavor) {
 			w := newWorld(t, 10*time.Second, "Trento")
 			w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "own", Spec: spec("pub"), IsPublic: true})
-			f, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: of(true)})
+			f, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -314,7 +314,7 @@ func TestTheLastOwnerCanEndAPublicFlavor(t *testing.T) {
 			return w, f
 		}
 		gone := func(t *testing.T, w world) {
-			list, err := w.Flavors(t.Context(), trento, Filter{Public: of(true)})
+			list, err := w.Flavors(t.Context(), trento, Filter{Public: new(true)})
 			if err != nil || len(list.Flavors) > 0 {
 				t.Errorf("still public: %+v, %v", list.Flavors, err)
 			}
@@ -341,10 +341,10 @@ func TestTheLastOwnerCanEndAPublicFlavor(t *testing.T) {
 func TestDeletingAChangedNodeInItsRegion(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "own", Spec: spec("pub"), IsPublic: true})
-	if _, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: of(true)}); err != nil {
+	if _, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own", flavor.Patch{Description: of("mine")}); err != nil {
+	if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own", flavor.Patch{Description: new("mine")}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.DeleteRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own"); err != nil {
@@ -462,7 +462,7 @@ func TestTheServiceAccountFailsAtTheTrial(t *testing.T) {
 		}
 		nova.ServeHTTP(rw, r)
 	})
-	_, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", token, "k", flavor.Patch{RAM: of(4096)})
+	_, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", token, "k", flavor.Patch{RAM: new(4096)})
 	if flavor.CodeOf(err) != flavor.CodeConflict {
 		t.Errorf("got %v", err)
 	}
@@ -497,7 +497,7 @@ func TestACrowdPublishesOneFlavor(t *testing.T) {
 	for i, r := range regions {
 		wg.Go(func() {
 			owner := flavor.Principal{Name: r, Regions: []string{r}}
-			_, errs[i] = w.ChangeFlavor(t.Context(), owner, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: of(true)})
+			_, errs[i] = w.ChangeFlavor(t.Context(), owner, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
 		})
 	}
 	wg.Wait()

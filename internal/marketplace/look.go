@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
 )
 
@@ -99,12 +100,13 @@ func (m *Market) look(ctx context.Context, regions []flavor.Region, fresh bool) 
 	return byName
 }
 
-// lookAt waits for a look at one region that began after it was called. All who
-// come while one is under way share the next; none of them ends it by going
+// lookAt waits for a look at one region that began after it was called, and for
+// what it found to be written down. All who come while one is under way share
+// the next, but for those who want a fresh one; none of them ends it by going
 // away. A region that hung the last time gets a tenth of its time limit, while
 // the look goes on behind: it costs its limit once.
 func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look {
-	f, hung := m.flights.join(r)
+	f, hung := m.flights.join(r, fresh)
 	limit := m.timeout
 	if hung && !fresh {
 		limit /= 10
@@ -115,15 +117,18 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 		ctx := context.WithoutCancel(ctx) // with the trace of whoever came first
 		m.working.Go(func() { m.fly(ctx, f, r, hung) })
 	})
-	select {
-	case <-f.over:
-		return f.look
-	case <-patience.C:
-		m.flights.late(r.Name)
-		return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s does not answer within %s", r.Name, m.timeout)}
-	case <-ctx.Done():
-		return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s had not answered when the request ended: %w", r.Name, ctx.Err())}
+	for _, step := range []<-chan struct{}{f.seen, f.over} {
+		select {
+		case <-step:
+			patience.Stop() // our own writing down is not the region's time
+		case <-patience.C:
+			m.flights.late(r.Name)
+			return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s does not answer within %s", r.Name, m.timeout)}
+		case <-ctx.Done():
+			return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s had not answered when the request ended: %w", r.Name, ctx.Err())}
+		}
 	}
+	return f.look
 }
 
 // fly makes one shared look, when the one before it is over.
@@ -133,13 +138,15 @@ func (m *Market) fly(ctx context.Context, f *flight, r flavor.Region, hung bool)
 	}
 	m.flights.takeOff(f, r.Name)
 	if hung {
-		// Regions that hang leave room for the others.
-		m.slow <- struct{}{}
-		defer func() { <-m.slow }()
+		m.slow <- struct{}{} // regions that hang leave room for the others
 	}
 	f.look = m.ask(ctx, r)
-	m.remember(ctx, f.look)
+	if hung {
+		<-m.slow
+	}
 	m.flights.land(f, r.Name, errors.Is(f.look.err, context.DeadlineExceeded))
+	m.remember(ctx, f.look)
+	close(f.over)
 }
 
 // ask asks a region now, as its service account.
@@ -165,7 +172,7 @@ func (m *Market) remember(ctx context.Context, l *look) {
 			m.log.WarnContext(ctx, "cannot remember what a region holds", "region", l.region.Name, "error", err.Error())
 		}
 	}
-	m.rememberStatus(ctx, l.region, statusOf(l.err, m.now()))
+	m.rememberStatus(ctx, l.region, openstack.StatusOf(l.err, m.now()))
 }
 
 func (m *Market) rememberNodes(ctx context.Context, l *look) error {
@@ -233,22 +240,9 @@ func putUnlessThere(tx *store.Tx, row flavor.Installation) error {
 	return tx.PutInstallation(row)
 }
 
-// statusOf is what err, the outcome of asking a region, says of its state.
-func statusOf(err error, at time.Time) flavor.RegionStatus {
-	st := flavor.RegionStatus{State: flavor.RegionUp, CheckedAt: at}
-	if err != nil {
-		st.State, st.LastError = flavor.RegionUnreachable, err.Error()
-		if e, ok := errors.AsType[*flavor.Error](err); ok {
-			st.LastError = e.Message
-		}
-	}
-	return st
-}
-
 // rememberStatus stores a state that is news, or older than statusAge.
 func (m *Market) rememberStatus(ctx context.Context, r flavor.Region, st flavor.RegionStatus) {
-	same := r.Status.State == st.State && r.Status.LastError == st.LastError ||
-		r.Status.State == flavor.RegionRefused && st.State == flavor.RegionUnreachable
+	same := r.Status.State == st.State && r.Status.LastError == st.LastError
 	if same && st.CheckedAt.Sub(r.Status.CheckedAt) < statusAge {
 		return
 	}
@@ -294,30 +288,35 @@ type flights struct {
 type flight struct {
 	region   flavor.Region // as its settings were, without its status
 	begin    sync.Once
-	previous <-chan struct{} // closed when the look before it is over; nil: there is none
-	over     chan struct{}
-	look     *look // once over is closed
+	previous <-chan struct{} // closed when the region has answered the look before; nil: there is none
+	seen     chan struct{}   // closed when the region has answered, or has not in time
+	over     chan struct{}   // closed when that is written down
+	look     *look           // once seen is closed
 }
 
-// join is the next look at r, which has not begun yet, and whether the last one
-// hung.
-func (fs *flights) join(r flavor.Region) (f *flight, hung bool) {
+func newFlight(r flavor.Region) *flight {
+	return &flight{region: r, seen: make(chan struct{}), over: make(chan struct{})}
+}
+
+// join is a look at r that has not begun yet, one of its own where alone, and
+// whether the last one hung.
+func (fs *flights) join(r flavor.Region, alone bool) (f *flight, hung bool) {
 	r.Status = flavor.RegionStatus{}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	if fs.next == nil {
+		fs.running, fs.next, fs.hung = map[string]*flight{}, map[string]*flight{}, map[string]bool{}
+	}
 	f = fs.next[r.Name]
 	switch {
+	case alone, f != nil && f.region != r: // or its settings were changed
+		f = newFlight(r)
 	case f == nil:
-		f = &flight{region: r, over: make(chan struct{})}
+		f = newFlight(r)
 		if running := fs.running[r.Name]; running != nil {
-			f.previous = running.over
-		}
-		if fs.next == nil {
-			fs.running, fs.next, fs.hung = map[string]*flight{}, map[string]*flight{}, map[string]bool{}
+			f.previous = running.seen
 		}
 		fs.next[r.Name] = f
-	case f.region != r:
-		f = &flight{region: r, over: make(chan struct{})} // its settings were changed: fly alone
 	}
 	return f, fs.hung[r.Name]
 }
@@ -339,6 +338,7 @@ func (fs *flights) late(region string) {
 	fs.hung[region] = true
 }
 
+// land notes how the region answered.
 func (fs *flights) land(f *flight, region string, hung bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -350,5 +350,5 @@ func (fs *flights) land(f *flight, region string, hung bool) {
 	} else {
 		delete(fs.hung, region)
 	}
-	close(f.over)
+	close(f.seen)
 }

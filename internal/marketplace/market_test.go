@@ -2,6 +2,7 @@ package marketplace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -279,12 +280,8 @@ func TestOneNodeOfSeveralFails(t *testing.T) {
 	f := w.promoted(t, "several")
 	fixed := w.cloud.Fault("Spain2", simstack.Fault{Service: simstack.Nova, Kind: simstack.ServerError, Method: "POST"})
 	_, err := w.install(t.Context(), manager, f.ID, "Lannion2", "Spain2", "Trento")
-	var e *flavor.Error
-	if flavor.CodeOf(err) != flavor.CodeUnreachable {
-		t.Fatalf("got %v", err)
-	}
-	if e = err.(*flavor.Error); len(e.Nodes) != 1 || e.Nodes[0].Node != "Spain2" {
-		t.Errorf("got %+v", e.Nodes)
+	if e, ok := errors.AsType[*flavor.Error](err); !ok || e.Code != flavor.CodeUnreachable || len(e.Nodes) != 1 || e.Nodes[0].Node != "Spain2" {
+		t.Fatalf("got %+v", err)
 	}
 	for _, r := range []string{"Lannion2", "Trento"} {
 		if len(w.cloud.Flavors(r)) != 1 {

@@ -406,13 +406,11 @@ func (m *Market) inTheWay(ctx context.Context, f found, publish bool, targets []
 	}
 	return several("nothing was done", m.each(ctx, targets, func(ctx context.Context, l *look) error {
 		*l = *m.lookAgain(ctx, wanted, l)
-		if l.err != nil {
-			return nil
-		}
-		if conflict := l.conflict(wanted); conflict != nil {
+		_, there := l.node(wanted)
+		switch conflict := l.conflict(wanted); {
+		case conflict != nil:
 			return conflict
-		}
-		if _, there := l.node(wanted); !there && f.Retired {
+		case !there && f.Retired && l.err == nil:
 			return retired(f.Name)
 		}
 		return nil
