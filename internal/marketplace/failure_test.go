@@ -20,8 +20,6 @@ import (
 	"github.com/flavorsync/flavorsync/internal/store"
 )
 
-func of[T any](v T) *T { return &v }
-
 var user = flavor.Principal{ID: "u", Name: "user"}
 
 // through puts h between us and the Nova of region.
