@@ -1,6 +1,7 @@
 package marketplace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,12 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 		}
 		return err
 	}
-	if err := m.deleteOld(ctx, compute, change); err != nil {
+	err = m.deleteOld(ctx, compute, change)
+	if gone, ok := errors.AsType[*goneError](err); ok {
+		// Nothing of the old flavor was touched, and nothing is to bring it back.
+		return cmp.Or(m.store.Write(ctx, func(tx *store.Tx) error { return tx.DeleteChange(change.ID) }), gone.error)
+	}
+	if err != nil {
 		return m.giveUp(ctx, service, change, err)
 	}
 	if err := m.createChanged(ctx, compute, change); err != nil {
@@ -189,6 +195,9 @@ func (m *Market) deleteOld(ctx context.Context, compute *openstack.Compute, c st
 		return err
 	}
 	now, err := compute.Get(ctx, c.FlavorID)
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return &goneError{err}
+	}
 	if err != nil {
 		return err
 	}
@@ -201,6 +210,9 @@ func (m *Market) deleteOld(ctx context.Context, compute *openstack.Compute, c st
 	}
 	return err
 }
+
+// goneError says that somebody deleted the old flavor before we asked for it.
+type goneError struct{ error }
 
 // errMayStillDelete says that Nova has got a DELETE and not answered: it may act
 // on it later, so that the old flavor still stands means nothing yet.

@@ -55,7 +55,9 @@ func (m *Market) refreshStatus(ctx context.Context, r *flavor.Region, age time.D
 	if ctx.Err() != nil {
 		return // the caller went away: that says nothing of the region
 	}
-	m.rememberStatus(context.WithoutCancel(ctx), flavor.Region{Name: r.Name}, st)
+	asked := *r
+	asked.Status = flavor.RegionStatus{} // whatever is stored, this is news
+	m.rememberStatus(context.WithoutCancel(ctx), asked, st)
 	r.Status = st
 }
 
@@ -188,7 +190,7 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 				m.log.WarnContext(ctx, "a region is forgotten with a change of its flavor unfinished", "region", name, "old", c.Old, "new", c.New, "access", c.Access)
 			}
 		case len(there) > 0:
-			return m.stillInstalled(tx, name, there)
+			return stillInstalled(tx, name, there)
 		case len(changes) > 0:
 			return flavor.Conflict("%s: a change of its flavor %q is not finished yet; try again when the region answers", name, changes[0].FlavorID)
 		}
@@ -215,7 +217,8 @@ func (m *Market) goneFrom(ctx context.Context, r flavor.Region, unasked bool) ([
 	if err != nil || l.err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(cat.In(r.Name)), func(i flavor.Installation) bool {
+	// What was written down since the look began is newer than the look.
+	return slices.DeleteFunc(slices.Clone(l.before), func(i flavor.Installation) bool {
 		f, ok := cat.ByID(i.FlavorID)
 		_, there := l.node(f)
 		return ok && there
@@ -223,7 +226,7 @@ func (m *Market) goneFrom(ctx context.Context, r flavor.Region, unasked bool) ([
 }
 
 // stillInstalled is the conflict that names the flavors installed in region.
-func (m *Market) stillInstalled(tx *store.Tx, region string, installed []flavor.Installation) error {
+func stillInstalled(tx *store.Tx, region string, installed []flavor.Installation) error {
 	var there []string
 	for _, i := range installed {
 		f, err := tx.Flavor(i.FlavorID)

@@ -3,7 +3,6 @@ package marketplace
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -14,8 +13,8 @@ import (
 // writing holds the one writer's place for a flavor's name in a region, and
 // marks the region as written to. Call the func when the rows are stored too.
 func (m *Market) writing(ctx context.Context, region, name string) (func(), error) {
-	// Nova may not tell case apart, so neither does the lock.
-	release, err := m.locks.lock(ctx, region+"\x00"+strings.ToLower(name))
+	// Nova may tell neither case nor accents apart, so neither does the lock.
+	release, err := m.locks.lock(ctx, region+"\x00"+fold(name))
 	if err != nil {
 		return nil, flavor.Errorf(flavor.CodeUnreachable, "%s: another write of %q there did not end in time: %w", region, name, err)
 	}
@@ -106,6 +105,9 @@ func (m *Market) putInstallation(ctx context.Context, f flavor.Flavor, row flavo
 		}
 		if !now.Equal(f.Spec) {
 			return flavor.Conflict("%s: %q was changed in the catalogue meanwhile: %s; read it again", row.Region, f.Name, differing(f.Spec, now.Spec))
+		}
+		if row.Created && now.Retired {
+			return retired(now.Name)
 		}
 		return putUnlessThere(tx, row)
 	})
@@ -236,9 +238,9 @@ func (m *Market) createNew(ctx context.Context, compute *openstack.Compute, regi
 	if flavor.CodeOf(err) != flavor.CodeConflict {
 		return created, err
 	}
-	if _, got := compute.Get(ctx, id); got == nil {
-		created, err = compute.Create(ctx, flavor.NovaFlavor{ID: m.newID(), Spec: spec, IsPublic: true})
-	}
+	// A Nova that tells no case apart does not say whether the id or the name was
+	// in the way.
+	created, err = compute.Create(ctx, flavor.NovaFlavor{ID: m.newID(), Spec: spec, IsPublic: true})
 	if flavor.CodeOf(err) == flavor.CodeConflict {
 		return created, nameTaken(ctx, compute, region, spec, err)
 	}

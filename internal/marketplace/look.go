@@ -122,7 +122,9 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 		case <-step:
 			patience.Stop() // our own writing down is not the region's time
 		case <-patience.C:
-			m.flights.late(r.Name)
+			if limit == m.timeout { // who waited for a tenth of it has learnt nothing
+				m.flights.late(r.Name)
+			}
 			return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s does not answer within %s", r.Name, m.timeout)}
 		case <-ctx.Done():
 			return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s had not answered when the request ended: %w", r.Name, ctx.Err())}
@@ -136,10 +138,12 @@ func (m *Market) fly(ctx context.Context, f *flight, r flavor.Region, hung bool)
 	if f.previous != nil {
 		<-f.previous
 	}
-	m.flights.takeOff(f, r.Name)
 	if hung {
-		m.slow <- struct{}{} // regions that hang leave room for the others
+		// Regions that hang leave room for the others. Who comes while this one
+		// waits for its place shares it still.
+		m.slow <- struct{}{}
 	}
+	m.flights.takeOff(f, r.Name)
 	f.look = m.ask(ctx, r)
 	if hung {
 		<-m.slow
@@ -172,7 +176,9 @@ func (m *Market) remember(ctx context.Context, l *look) {
 			m.log.WarnContext(ctx, "cannot remember what a region holds", "region", l.region.Name, "error", err.Error())
 		}
 	}
-	m.rememberStatus(ctx, l.region, openstack.StatusOf(l.err, m.now()))
+	if flavor.CodeOf(l.err) != flavor.CodeInternal { // our database's failure is not the region's
+		m.rememberStatus(ctx, l.region, openstack.StatusOf(l.err, m.now()))
+	}
 }
 
 func (m *Market) rememberNodes(ctx context.Context, l *look) error {
@@ -213,12 +219,23 @@ func (m *Market) rememberNodes(ctx context.Context, l *look) error {
 		if m.writes.mark(l.region.Name) != l.mark {
 			return nil
 		}
+		if same, err := sameSettings(tx, l.region); err != nil || !same {
+			return err
+		}
 		for _, i := range put {
 			if err := putUnlessThere(tx, i); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 				return err
 			}
 		}
 		for _, i := range drop {
+			// Another region's look may have dropped one since: the last stays.
+			left, err := tx.Installations(i.FlavorID)
+			if err != nil {
+				return err
+			}
+			if f, _ := cat.ByID(i.FlavorID); !f.Promoted && len(left) < 2 {
+				continue
+			}
 			if err := tx.DeleteInstallation(i.FlavorID, i.Region); err != nil {
 				return err
 			}
@@ -228,13 +245,16 @@ func (m *Market) rememberNodes(ctx context.Context, l *look) error {
 }
 
 // putUnlessThere writes row unless it stands already, so that the mark of what
-// we created ourselves stays.
+// we created ourselves stays; and is set where a look was faster to note it.
 func putUnlessThere(tx *store.Tx, row flavor.Installation) error {
 	rows, err := tx.Installations(row.FlavorID)
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(rows, func(i flavor.Installation) bool { return i.Region == row.Region && i.NodeID == row.NodeID }) {
+	stands := func(i flavor.Installation) bool {
+		return i.Region == row.Region && i.NodeID == row.NodeID && (i.Created || !row.Created)
+	}
+	if slices.ContainsFunc(rows, stands) {
 		return nil
 	}
 	return tx.PutInstallation(row)
@@ -246,10 +266,26 @@ func (m *Market) rememberStatus(ctx context.Context, r flavor.Region, st flavor.
 	if same && st.CheckedAt.Sub(r.Status.CheckedAt) < statusAge {
 		return
 	}
-	err := m.store.Write(ctx, func(tx *store.Tx) error { return tx.SetRegionStatus(r.Name, st) })
+	err := m.store.Write(ctx, func(tx *store.Tx) error {
+		if same, err := sameSettings(tx, r); err != nil || !same {
+			return err
+		}
+		return tx.SetRegionStatus(r.Name, st)
+	})
 	if err != nil {
 		m.log.WarnContext(ctx, "cannot store a region's status", "region", r.Name, "error", err.Error())
 	}
+}
+
+// sameSettings says whether r is still registered as it was when it was asked:
+// else the answer was another cloud's, or to another account.
+func sameSettings(tx *store.Tx, r flavor.Region) (bool, error) {
+	now, err := tx.Region(r.Name)
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return false, nil
+	}
+	now.Status, r.Status = flavor.RegionStatus{}, flavor.RegionStatus{}
+	return now == r, err
 }
 
 // writeMarks counts our own writes to each region's Nova, so that an older look

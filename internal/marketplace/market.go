@@ -57,13 +57,12 @@ type Market struct {
 
 // New makes a Market. Close it.
 func New(cfg Config) *Market {
-	m := &Market{
+	return &Market{
 		store: cfg.Store, clouds: cfg.Clouds, log: cfg.Log,
 		timeout: cfg.RegionTimeout, sole: cfg.Sole,
 		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
 		slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
 	}
-	return m
 }
 
 // Close waits for the looks under way, each within its time limit.

@@ -251,6 +251,11 @@ func (m *Market) spread(ctx context.Context, f flavor.Flavor) error {
 			return err
 		}
 		defer done()
+		// Another manager may have changed it again, and spread that already.
+		f, err := m.PromotedFlavor(ctx, f.ID)
+		if err != nil {
+			return err
+		}
 		compute := m.clouds.Service(l.region)
 		nf, err := compute.Get(ctx, id)
 		switch {

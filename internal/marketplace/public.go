@@ -274,6 +274,9 @@ func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region strin
 		if f, err = m.publishIn(tx, nf, promoted); err != nil {
 			return err
 		}
+		if created && f.Retired {
+			return retired(f.Name)
+		}
 		row := flavor.Installation{FlavorID: f.ID, Region: region, NodeID: nf.ID, Created: created}
 		if err := putUnlessThere(tx, row); err != nil {
 			return err
@@ -503,7 +506,26 @@ func (m *Market) mayPublish(ctx context.Context, f found) error {
 // publishFound publishes a private flavor, promotes one of the catalogue, or both.
 func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error {
 	if f.region != "" {
-		published, err := m.publish(ctx, flavor.NovaFlavor{ID: f.ID, Spec: f.Spec}, f.region, promote, false)
+		r, err := m.region(ctx, f.region)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, m.timeout)
+		defer cancel()
+		// It may have been deleted or changed since it was found.
+		done, err := m.writing(ctx, f.region, f.Name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		now, err := m.clouds.Service(r).Get(ctx, f.ID)
+		if err != nil {
+			return err
+		}
+		if !now.Equal(f.Spec) {
+			return flavor.Conflict("%s: somebody changed the flavor %q meanwhile: %s; read it again", f.region, f.ID, differing(f.Spec, now.Spec))
+		}
+		published, err := m.publish(ctx, now, f.region, promote, false)
 		if err == nil {
 			*f = found{Flavor: published}
 		}

@@ -65,8 +65,7 @@ func (m *Market) removeFrom(ctx context.Context, f flavor.Flavor, l *look) error
 	if err != nil {
 		return err
 	}
-	err = m.removeNode(ctx, m.clouds.Service(l.region), f, l.region.Name, nodeID)
-	if err != nil {
+	if err := m.removeNode(ctx, m.clouds.Service(l.region), f, l.region.Name, nodeID); err != nil {
 		return err
 	}
 	return m.dropIfNowhere(ctx, f.ID)
@@ -176,11 +175,13 @@ func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id stri
 	if len(nodes) > 0 && !uninstall {
 		return flavor.Errorf(flavor.CodeNotAllowed, "%q is installed in %s: ?uninstall=true removes it from there first", f.Name, strings.Join(nodes, ", "))
 	}
+	none := f.Nodes // they have just been asked, and are none
 	if uninstall {
-		err := m.uninstall(ctx, f, looks)
+		removed, err := m.uninstall(ctx, f, looks)
 		if err != nil {
 			return err
 		}
+		none = without(none, removed)
 	}
 	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		now, err := tx.Flavor(id)
@@ -190,20 +191,19 @@ func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id stri
 		if err != nil {
 			return err
 		}
-		// Nodes that were known before have just been asked, and are none.
-		if added := without(now.Nodes, f.Nodes); len(added) > 0 {
+		if added := without(now.Nodes, none); len(added) > 0 {
 			return flavor.Errorf(flavor.CodeNotAllowed, "%q was installed in %s meanwhile", now.Name, strings.Join(added, ", "))
 		}
 		return tx.DeleteFlavor(id)
 	})
 }
 
-// uninstall removes f from all its nodes side by side. A node that we created
+// uninstall removes f from all its nodes side by side, and tells which. A node that we created
 // and someone changed since is told, and left; one that was adopted is theirs.
-func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[string]*look) error {
+func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[string]*look) (removed []string, err error) {
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	nodes := nodesOf(f, looks)
 	for _, i := range cat.Installed(f.ID) {
@@ -217,7 +217,7 @@ func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[strin
 			targets = append(targets, l)
 		}
 	}
-	return several("not removed everywhere; the flavor stays in the catalogue", m.each(ctx, targets, func(ctx context.Context, l *look) error {
+	return nodes, several("not removed everywhere; the flavor stays in the catalogue", m.each(ctx, targets, func(ctx context.Context, l *look) error {
 		if l.err != nil {
 			return l.err
 		}

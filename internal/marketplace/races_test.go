@@ -1,0 +1,321 @@
+package marketplace
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/openstack"
+	"github.com/flavorsync/flavorsync/internal/simstack"
+	"github.com/flavorsync/flavorsync/internal/store"
+	"github.com/flavorsync/flavorsync/internal/store/storetest"
+)
+
+// An id in a POST that a case-blind Nova has in capitals is replaced, not a 409.
+func TestAnIDThatABlindNovaHas(t *testing.T) {
+	cloud := simstack.New(simstack.Options{Regions: []string{"Trento"}, Collation: simstack.Blind})
+	_, stop, err := cloud.Start("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	clouds := openstack.New(openstack.Config{KeystoneURL: cloud.KeystoneURL(), AllowHTTP: true, Unguarded: true, Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(clouds.Close)
+	m := New(Config{Store: storetest.Open(t, "sqlite"), Clouds: clouds, Log: slog.New(slog.DiscardHandler), RegionTimeout: 10 * time.Second, Sole: true})
+	t.Cleanup(m.Close)
+	url := cloud.KeystoneURL()
+	if _, err := m.CreateInfrastructure(t.Context(), manager, flavor.RegionPatch{Name: new("Trento"), KeystoneURL: &url, Username: new("operator"), Password: new(flavor.Secret("operator-secret")), Tenant: new("operators")}); err != nil {
+		t.Fatal(err)
+	}
+	cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: strings.ToUpper("0b1f2c3d-0000-4000-8000-000000000001"), Spec: spec("upper"), IsPublic: true})
+	f, err := m.CreateFlavor(t.Context(), trento, flavor.Patch{ID: new("0b1f2c3d-0000-4000-8000-000000000001"), Name: new("lower"), VCPUs: new(1), RAM: new(1), Disk: new(0)})
+	if err != nil || !flavor.IsUUID(f.ID) {
+		t.Errorf("%+v, %v", f, err)
+	}
+	// and its name, which is taken, is a conflict as before
+	if _, err := m.CreateFlavor(t.Context(), trento, flavor.Patch{Name: new("LOWER"), VCPUs: new(1), RAM: new(1), Disk: new(0)}); flavor.CodeOf(err) != flavor.CodeConflict || !strings.Contains(err.Error(), "cannot tell") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A flavor that somebody deletes in Nova during its change, before we did, is not
+// brought back.
+func TestAFlavorThatSomebodyDeletesDuringItsChange(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "d", Spec: spec("d"), IsPublic: true})
+	w.through(t, "Trento", func(nova http.Handler, rw http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodDelete && strings.Contains(req.URL.Path, temporaryID) {
+			w.cloud.DeleteFlavor("Trento", "d")
+		}
+		nova.ServeHTTP(rw, req)
+	})
+	got, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "d", flavor.Patch{RAM: new(4096)})
+	if flavor.CodeOf(err) != flavor.CodeNotFound || len(w.cloud.Flavors("Trento")) > 0 {
+		t.Errorf("%+v, %v; Nova: %+v", got, err, w.cloud.Flavors("Trento"))
+	}
+}
+
+// A node that we created is marked so, also where a row of it was there before.
+func TestWhatWeCreatedIsMarked(t *testing.T) {
+	t.Run("adopted, gone, installed", func(t *testing.T) {
+		w := newWorld(t, 10*time.Second, "Trento")
+		w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "0b1f2c3d-0000-4000-8000-000000000001", Spec: spec("x"), IsPublic: true})
+		f, err := w.ChangeFlavor(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cloud.DeleteFlavor("Trento", "0b1f2c3d-0000-4000-8000-000000000001")
+		if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+			t.Fatal(err)
+		}
+		if rows := w.rows(t, f.ID); len(rows) != 1 || !rows[0].Created {
+			t.Errorf("we created it: %+v", rows)
+		}
+	})
+	t.Run("seen by a look just before", func(t *testing.T) {
+		w := newWorld(t, 10*time.Second, "Trento")
+		f := w.promoted(t, "x")
+		r, _ := w.region(t.Context(), "Trento")
+		w.through(t, "Trento", func(nova http.Handler, rw http.ResponseWriter, req *http.Request) {
+			nova.ServeHTTP(rw, req)
+			if strings.HasSuffix(req.URL.Path, "/os-extra_specs") {
+				w.remember(t.Context(), w.ask(t.Context(), r))
+			}
+		})
+		if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+			t.Fatal(err)
+		}
+		if rows := w.rows(t, f.ID); len(rows) != 1 || !rows[0].Created {
+			t.Errorf("we created it: %+v", rows)
+		}
+	})
+}
+
+// An install that ends while its region is looked at before a DELETE of it is not
+// taken for a node that is gone.
+func TestDeletingARegionDuringAnInstall(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	r, _ := w.region(t.Context(), "Trento")
+	var once sync.Once
+	w.through(t, "Trento", func(nova http.Handler, rw http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet && strings.HasSuffix(req.URL.Path, "/flavors/detail") {
+			once.Do(func() {
+				rec := httptest.NewRecorder()
+				nova.ServeHTTP(rec, req)
+				if err := w.Market.install(t.Context(), f, &look{region: r}); err != nil {
+					t.Error(err)
+				}
+				for k, v := range rec.Header() {
+					rw.Header()[k] = v
+				}
+				rw.WriteHeader(rec.Code)
+				_, _ = rw.Write(rec.Body.Bytes())
+			})
+			if rw.Header().Get("Content-Type") != "" {
+				return
+			}
+		}
+		nova.ServeHTTP(rw, req)
+	})
+	err := w.DeleteInfrastructure(t.Context(), manager, "Trento", false)
+	if flavor.CodeOf(err) != flavor.CodeConflict {
+		t.Errorf("got %v; Nova has %+v, rows %+v", err, w.cloud.Flavors("Trento"), w.rows(t, f.ID))
+	}
+}
+
+// Where all nodes of a public flavor are gone at once, one row stays: it says who
+// may end the flavor.
+func TestAllNodesVanishAtOnce(t *testing.T) {
+	for range 10 {
+		w := newWorld(t, 10*time.Second, "Spain2", "Trento")
+		for _, r := range []string{"Spain2", "Trento"} {
+			w.cloud.AddFlavor(r, flavor.NovaFlavor{ID: "0b1f2c3d-0000-4000-8000-000000000001", Spec: spec("pub"), IsPublic: true})
+		}
+		f, err := w.ChangeFlavor(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Flavors(t.Context(), trento, Filter{}); err != nil {
+			t.Fatal(err)
+		}
+		if rows := w.rows(t, f.ID); len(rows) != 2 {
+			t.Fatalf("rows: %+v", rows)
+		}
+		w.cloud.DeleteFlavor("Spain2", "0b1f2c3d-0000-4000-8000-000000000001")
+		w.cloud.DeleteFlavor("Trento", "0b1f2c3d-0000-4000-8000-000000000001")
+		if _, err := w.Flavors(t.Context(), trento, Filter{}); err != nil {
+			t.Fatal(err)
+		}
+		if rows := w.rows(t, f.ID); len(rows) != 1 {
+			t.Fatalf("rows: %+v", rows)
+		}
+	}
+}
+
+// A look that began before the region was changed, or registered anew, says nothing
+// of the region as it is now.
+func TestALookWithOlderSettings(t *testing.T) {
+	t.Run("status", func(t *testing.T) {
+		w := newWorld(t, 10*time.Second, "Trento")
+		if _, err := w.ChangeInfrastructure(t.Context(), manager, "Trento", flavor.RegionPatch{Password: new(flavor.Secret("wrong"))}); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := w.region(t.Context(), "Trento")
+		older := w.ask(t.Context(), r)
+		if _, err := w.ChangeInfrastructure(t.Context(), manager, "Trento", flavor.RegionPatch{Password: new(flavor.Secret("operator-secret"))}); err != nil {
+			t.Fatal(err)
+		}
+		w.remember(t.Context(), older)
+		got, err := w.Infrastructure(t.Context(), manager, "Trento")
+		if err != nil || got.Status.State != flavor.RegionUp {
+			t.Errorf("%+v, %v", got.Status, err)
+		}
+	})
+	t.Run("nodes", func(t *testing.T) {
+		w := newWorld(t, 10*time.Second, "Trento")
+		f := w.promoted(t, "x")
+		w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: f.ID, Spec: f.Spec, IsPublic: true})
+		r, _ := w.region(t.Context(), "Trento")
+		older := w.ask(t.Context(), r)
+		if err := w.DeleteInfrastructure(t.Context(), manager, "Trento", true); err != nil {
+			t.Fatal(err)
+		}
+		r.NovaURL = "http://127.0.0.1:1"
+		if err := w.store.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertRegion(r) }); err != nil {
+			t.Fatal(err)
+		}
+		w.remember(t.Context(), older)
+		if rows := w.rows(t, f.ID); len(rows) > 0 {
+			t.Errorf("rows: %+v", rows)
+		}
+	})
+}
+
+// A flavor that is deleted or changed while it is being published does not become
+// a public flavor that no region has.
+func TestPublishingWhatGoesMeanwhile(t *testing.T) {
+	for name, happen := range map[string]func(w world){
+		"deleted": func(w world) { w.cloud.DeleteFlavor("Trento", "0b1f2c3d-0000-4000-8000-000000000001") },
+		"changed": func(w world) {
+			w.cloud.DeleteFlavor("Trento", "0b1f2c3d-0000-4000-8000-000000000001")
+			s := spec("x")
+			s.RAM = 77
+			w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "0b1f2c3d-0000-4000-8000-000000000001", Spec: s, IsPublic: true})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 10*time.Second, "Trento")
+			w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "0b1f2c3d-0000-4000-8000-000000000001", Spec: spec("x"), IsPublic: true})
+			w.through(t, "Trento", func(nova http.Handler, rw http.ResponseWriter, req *http.Request) {
+				nova.ServeHTTP(rw, req)
+				if strings.HasSuffix(req.URL.Path, "/flavors/detail") {
+					happen(w)
+				}
+			})
+			if f, err := w.ChangeFlavor(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)}); err == nil {
+				t.Errorf("published %+v, which no region has", f)
+			}
+		})
+	}
+}
+
+// A flavor that is retired while it is being installed takes that install no more.
+func TestRetiringDuringAnInstall(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	r, _ := w.region(t.Context(), "Trento")
+	l := w.ask(t.Context(), r)
+	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Retired: new(true)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Market.install(t.Context(), f, l); flavor.CodeOf(err) != flavor.CodeConflict || len(w.cloud.Flavors("Trento")) > 0 {
+		t.Errorf("got %v, %+v", err, w.cloud.Flavors("Trento"))
+	}
+}
+
+// Of two changes the later one is what the nodes have in the end, however slowly
+// the earlier one spreads.
+func TestTwoManagersDescribeAFlavor(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+		t.Fatal(err)
+	}
+	first, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Description: new("first")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Description: new("second")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.spread(t.Context(), first); err != nil { // it was slower
+		t.Fatal(err)
+	}
+	if got := w.cloud.Flavors("Trento")[0].Description; got != "second" {
+		t.Errorf("Nova has %q", got)
+	}
+}
+
+// A node that is installed again while the others are still removed keeps the
+// flavor in the catalogue.
+func TestAnInstallDuringAnUninstall(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento", "Spain2")
+	f := w.promoted(t, "x")
+	r, err := w.region(t.Context(), "Trento")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.through(t, "Spain2", func(nova http.Handler, rw http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodDelete {
+			for len(w.rows(t, f.ID)) > 1 {
+				time.Sleep(time.Millisecond)
+			}
+			if err := w.Market.install(t.Context(), f, &look{region: r}); err != nil {
+				t.Error(err)
+			}
+		}
+		nova.ServeHTTP(rw, req)
+	})
+	if _, err := w.install(t.Context(), manager, f.ID, "Trento", "Spain2"); err != nil {
+		t.Fatal(err)
+	}
+	err = w.DeletePromoted(t.Context(), manager, f.ID, true)
+	if flavor.CodeOf(err) != flavor.CodeNotAllowed || len(w.rows(t, f.ID)) != 1 {
+		t.Errorf("got %v; Trento has %+v", err, w.cloud.Flavors("Trento"))
+	}
+}
+
+// A region that refuses the service account is told as such by a look, too.
+func TestALookTellsRefusedFromUnreachable(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	if _, err := w.ChangeInfrastructure(t.Context(), manager, "Trento", flavor.RegionPatch{Password: new(flavor.Secret("wrong"))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Flavors(t.Context(), manager, Filter{}); err != nil && flavor.CodeOf(err) != flavor.CodeUnreachable {
+		t.Fatal(err)
+	}
+	r, err := w.Infrastructure(t.Context(), manager, "Trento")
+	if err != nil || r.Status.State != flavor.RegionRefused {
+		t.Errorf("%+v, %v", r.Status, err)
+	}
+}
+
+// That our own database failed says nothing of the region.
+func TestADatabaseFailureIsNotTheRegions(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	r, err := w.region(t.Context(), "Trento")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.remember(t.Context(), &look{region: r, err: errors.New("the database is locked")})
+	if r, err = w.region(t.Context(), "Trento"); err != nil || r.Status.State != flavor.RegionUnknown {
+		t.Errorf("%+v, %v", r.Status, err)
+	}
+}
