@@ -119,6 +119,8 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 		OpenAPI: api.OpenAPI, XSD: api.XSD,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		Observe: metrics.observe,
+		// A change asks a region several times, each within its time limit.
+		ShutdownGrace: max(30*time.Second, 4*cfg.Engine.RegionTimeout),
 	})
 	told := context.AfterFunc(ctx, func() { s.log.Info("stopping: finishing the requests that run") })
 	s.log.Info("listening", "address", listener.Addr().String(), "version", versionText())

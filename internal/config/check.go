@@ -87,7 +87,7 @@ func (l *loader) address(path, value string) {
 
 func (l *loader) url(path, value string) {
 	u, err := url.Parse(value)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		l.wrong(path, "must be an http or https URL with a host, without user, query and fragment")
 	}
 }

@@ -77,7 +77,7 @@ func (r Region) Validate() error {
 		}
 		parsed, err := url.Parse(u.value)
 		if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" ||
-			parsed.User != nil || parsed.RawQuery != "" || parsed.Fragment != "" || len(u.value) > 2000 {
+			parsed.User != nil || parsed.RawQuery != "" || parsed.ForceQuery || parsed.Fragment != "" || len(u.value) > 2000 {
 			return Invalid("%s: must be an http or https URL with a host, without user, query and fragment", u.field)
 		}
 	}

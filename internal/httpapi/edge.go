@@ -98,7 +98,7 @@ func (k *call) log(err error) {
 	attrs = append(attrs,
 		slog.String("method", shortened(r.Method, 16)),
 		slog.String("route", k.pattern()),
-		slog.String("path", shortened(r.URL.Path, 512)),
+		slog.String("path", shortened(withoutToken(r.URL.Path), 512)),
 		slog.Int("status", response.Status),
 		slog.Float64("duration_ms", float64(time.Since(k.started).Microseconds())/1000),
 		slog.String("request_id", k.id),
@@ -117,6 +117,17 @@ func (k *call) log(err error) {
 		attrs = append(attrs, slog.String("error", k.redact(causes(err))))
 	}
 	k.s.cfg.Log.LogAttrs(k.ctx, level, "request", attrs...)
+}
+
+// withoutToken is path up to an access_token that a client has put into it, by
+// an encoded question mark or as a fragment.
+func withoutToken(path string) string {
+	if i := strings.Index(strings.ToLower(path), "access_token"); i >= 0 && len(strings.ToLower(path)) == len(path) {
+		return path[:i] + "***"
+	} else if i >= 0 {
+		return "***"
+	}
+	return path
 }
 
 // causes is err's text, with the failures of the nodes.

@@ -212,10 +212,11 @@ func (k *call) deleted(err error) error {
 	return nil
 }
 
-// guardFlavor is guard for a flavor, by its id alone: one flavor has several
-// paths.
-func (k *call) guardFlavor(id string, get func() (flavor.Flavor, error)) (release func(), err error) {
-	return k.guard("flavor "+id, func() (string, error) {
+// guardFlavor is guard for a flavor, by its id in the catalogue (one flavor has
+// several paths), or by a region and its id there: Nova is asked while the lock
+// is held, and a region that hangs must hold up nobody else.
+func (k *call) guardFlavor(flavorID string, get func() (flavor.Flavor, error)) (release func(), err error) {
+	return k.guard("flavor "+flavorID, func() (string, error) {
 		f, err := get()
 		return etag(encodeFlavor(k.format, &f)), err
 	})
@@ -359,7 +360,7 @@ func changeRegionFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) {
+	release, err := k.guardFlavor(region+" "+id, func() (flavor.Flavor, error) {
 		return k.s.cfg.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
 	})
 	if err != nil {
@@ -374,7 +375,7 @@ func deleteRegionFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) {
+	release, err := k.guardFlavor(region+" "+id, func() (flavor.Flavor, error) {
 		return k.s.cfg.Market.RegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id)
 	})
 	if err != nil {

@@ -38,22 +38,21 @@ func shapeOf(token flavor.Secret) shape {
 	switch {
 	case strings.HasPrefix(t, "gAAAA"):
 		return fernet
-	case dots == 2 && isJWT(t):
+	case (dots == 2 || dots == 4) && isJWT(t): // signed, or encrypted
 		return jwt
 	}
 	return opaque
 }
 
-// isJWT says whether t is three base64url parts, the first a JSON object with
-// an alg. The signature may be empty: an unsecured JWT is its issuer's too.
+// isJWT says whether t is base64url parts, the first a JSON object with an alg.
+// The signature may be empty: an unsecured JWT is its issuer's too.
 func isJWT(t string) bool {
 	header, rest, _ := strings.Cut(t, ".")
-	payload, signature, _ := strings.Cut(rest, ".")
 	decoded, err := decodePart(header)
 	if err != nil {
 		return false
 	}
-	for _, part := range []string{payload, signature} {
+	for part := range strings.SplitSeq(rest, ".") {
 		if _, err := decodePart(part); err != nil {
 			return false
 		}

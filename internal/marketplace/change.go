@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -425,7 +426,16 @@ func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 	defer done()
 	// Only now: whoever held the lock may have ended it.
 	var claimed bool
-	err = m.store.Write(ctx, func(tx *store.Tx) (err error) {
+	err = m.store.Write(ctx, func(tx *store.Tx) error {
+		changes, err := tx.Changes()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(changes, func(o store.Change) bool { return o.ID == c.ID })
+		if claimed = i >= 0; !claimed {
+			return nil
+		}
+		c = changes[i]
 		claimed, err = tx.ClaimChange(c.ID, m.instance, as, now.Add(m.claim()))
 		return err
 	})

@@ -135,6 +135,15 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 				return flavor.Invalid("password is missing: changing %s needs it in the same body", f.field)
 			}
 		}
+		if changed.KeystoneURL != old.KeystoneURL || changed.NovaURL != old.NovaURL {
+			changes, err := tx.Changes()
+			if err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(changes, func(c store.Change) bool { return c.Region == name }); i >= 0 {
+				return flavor.Conflict("%s: a change of its flavor %q is not finished yet, and must end in the cloud where it began; try again later", name, changes[i].FlavorID)
+			}
+		}
 		// A manager's word was about the address that stood there.
 		if changed.KeystoneURL != old.KeystoneURL && !p.Manager {
 			changed.Trusted = false
@@ -184,7 +193,10 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 		}
 		changes = slices.DeleteFunc(changes, func(c store.Change) bool { return c.Region != name })
 		there := slices.DeleteFunc(installed, func(i flavor.Installation) bool { return slices.Contains(gone, i) })
+		working := slices.ContainsFunc(changes, func(c store.Change) bool { return c.Until.After(m.now()) })
 		switch {
+		case working:
+			return flavor.Conflict("%s: a change of one of its flavors is under way; try again in %s", name, m.claim())
 		case force:
 			for _, c := range changes {
 				m.log.WarnContext(ctx, "a region is forgotten with a change of its flavor unfinished", "region", name, "old", c.Old, "new", c.New, "access", c.Access)

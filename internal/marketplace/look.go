@@ -107,20 +107,16 @@ func (m *Market) look(ctx context.Context, regions []flavor.Region, fresh bool) 
 // the look goes on behind: it costs its limit once.
 func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look {
 	f, hung := m.flights.join(r, fresh)
-	limit := m.timeout
-	if hung && !fresh {
-		limit /= 10
-	}
-	patience := time.NewTimer(limit)
-	defer patience.Stop()
+	limit := m.patience(r.Name, fresh)
 	f.begin.Do(func() {
 		ctx := context.WithoutCancel(ctx) // with the trace of whoever came first
 		m.working.Go(func() { m.fly(ctx, f, r, hung) })
 	})
-	for _, step := range []<-chan struct{}{f.seen, f.over} {
+	patience := time.NewTimer(limit)
+	defer patience.Stop()
+	for _, step := range []<-chan struct{}{f.begun, f.seen, f.over} {
 		select {
 		case <-step:
-			patience.Stop() // our own writing down is not the region's time
 		case <-patience.C:
 			if limit == m.timeout { // who waited for a tenth of it has learnt nothing
 				m.flights.late(r.Name)
@@ -129,8 +125,23 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 		case <-ctx.Done():
 			return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s had not answered when the request ended: %w", r.Name, ctx.Err())}
 		}
+		switch step {
+		case f.begun: // the look before it took its own time
+			limit = m.patience(r.Name, fresh)
+			patience.Reset(limit)
+		case f.seen: // our own writing down is not the region's time
+			patience.Stop()
+		}
 	}
 	return f.look
+}
+
+// patience is how long a look at region is waited for.
+func (m *Market) patience(region string, fresh bool) time.Duration {
+	if m.flights.isHung(region) && !fresh {
+		return m.timeout / 10
+	}
+	return m.timeout
 }
 
 // fly makes one shared look, when the one before it is over.
@@ -325,13 +336,14 @@ type flight struct {
 	region   flavor.Region // as its settings were, without its status
 	begin    sync.Once
 	previous <-chan struct{} // closed when the region has answered the look before; nil: there is none
+	begun    chan struct{}   // closed when the region is asked
 	seen     chan struct{}   // closed when the region has answered, or has not in time
 	over     chan struct{}   // closed when that is written down
 	look     *look           // once seen is closed
 }
 
 func newFlight(r flavor.Region) *flight {
-	return &flight{region: r, seen: make(chan struct{}), over: make(chan struct{})}
+	return &flight{region: r, begun: make(chan struct{}), seen: make(chan struct{}), over: make(chan struct{})}
 }
 
 // join is a look at r that has not begun yet, one of its own where alone, and
@@ -365,6 +377,13 @@ func (fs *flights) takeOff(f *flight, region string) {
 		delete(fs.next, region)
 		fs.running[region] = f
 	}
+	close(f.begun)
+}
+
+func (fs *flights) isHung(region string) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.hung[region]
 }
 
 // late notes that somebody has waited for the look at region in vain.

@@ -10,7 +10,7 @@ import (
 )
 
 // The Private group: what Nova of one region says now to the caller's own
-// Keystone token. Nova decides who may; p is known for the log only.
+// Keystone token. Nova decides who may, but for a node of a public flavor.
 
 // delegated opens a region with the caller's Keystone token.
 func (m *Market) delegated(ctx context.Context, region string, token flavor.Secret) (flavor.Region, *openstack.Compute, error) {

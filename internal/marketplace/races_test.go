@@ -3,6 +3,7 @@ package marketplace
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -112,9 +113,7 @@ func TestDeletingARegionDuringAnInstall(t *testing.T) {
 				if err := w.Market.install(t.Context(), f, &look{region: r}); err != nil {
 					t.Error(err)
 				}
-				for k, v := range rec.Header() {
-					rw.Header()[k] = v
-				}
+				maps.Copy(rw.Header(), rec.Header())
 				rw.WriteHeader(rec.Code)
 				_, _ = rw.Write(rec.Body.Bytes())
 			})
@@ -317,5 +316,26 @@ func TestADatabaseFailureIsNotTheRegions(t *testing.T) {
 	w.remember(t.Context(), &look{region: r, err: errors.New("the database is locked")})
 	if r, err = w.region(t.Context(), "Trento"); err != nil || r.Status.State != flavor.RegionUnknown {
 		t.Errorf("%+v, %v", r.Status, err)
+	}
+}
+
+// A manager who forgets a region just while one of its flavors is deleted and
+// created again does not lose that flavor: a claim on it is waited for.
+func TestForgettingARegionDuringAChange(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "d", Spec: spec("d"), IsPublic: true})
+	w.through(t, "Trento", func(nova http.Handler, rw http.ResponseWriter, r *http.Request) {
+		nova.ServeHTTP(rw, r)
+		if r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/flavors/d") {
+			if err := w.DeleteInfrastructure(t.Context(), manager, "Trento", true); flavor.CodeOf(err) != flavor.CodeConflict {
+				t.Errorf("got %v", err)
+			}
+		}
+	})
+	if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "d", flavor.Patch{RAM: new(4096)}); err != nil {
+		t.Error(err)
+	}
+	if len(w.cloud.Flavors("Trento")) != 1 {
+		t.Error("the flavor is lost")
 	}
 }

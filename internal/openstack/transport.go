@@ -84,6 +84,9 @@ func mayCall(addr netip.Addr, allowed []netip.Prefix) bool {
 		addr.IsLinkLocalUnicast() || !addr.IsGlobalUnicast() {
 		return false
 	}
+	if addr.Is6() && !global6.Contains(addr) {
+		return false
+	}
 	for _, network := range special {
 		if network.Contains(addr) {
 			return false
@@ -92,15 +95,20 @@ func mayCall(addr netip.Addr, allowed []netip.Prefix) bool {
 	return true
 }
 
+// global6 is all that IANA has given out as IPv6 unicast. Beyond it lie NAT64,
+// IPv4-translated and IPv4-compatible addresses, which lead to any IPv4 one,
+// and what nobody has yet.
+var global6 = netip.MustParsePrefix("2000::/3")
+
 // special is what the IANA registries of special-purpose addresses keep from
-// the public Internet, beyond what netip tells. The IPv6 ones that carry an
-// IPv4 address (NAT64, 6to4, Teredo, IPv4-compatible) lead to any.
+// the public Internet, beyond what netip tells. 6to4 and
+// Teredo carry an IPv4 address and lead to any.
 var special = func() []netip.Prefix {
 	var ps []netip.Prefix
 	for _, p := range []string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
 		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-		"::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10",
+		"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
 	} {
 		ps = append(ps, netip.MustParsePrefix(p))
 	}

@@ -44,6 +44,16 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 			"%s: an earlier creation with the id %q is not finished or undone there yet; try again later: %w", a.doing, f.ID, err)
 	}
 	defer turn.release()
+	// What was there before is nobody's to undo, and once Nova has broken off
+	// the creation nothing tells the two apart any more.
+	ours := false
+	if f.ID != "" && len(f.ExtraSpecs) > 0 {
+		if _, err := c.get(ctx, c.on("looking for", f.ID), f.ID); flavor.CodeOf(err) == flavor.CodeNotFound {
+			ours = true
+		} else if err != nil {
+			return flavor.NovaFlavor{}, err
+		}
+	}
 	var created flavor.NovaFlavor
 	var raw error
 	err = c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
@@ -51,7 +61,7 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 		return raw
 	})
 	if err != nil {
-		if len(f.ExtraSpecs) > 0 && f.ID != "" && maybeDone(raw) {
+		if ours && maybeDone(raw) {
 			c.undo(ctx, turn, f.ID, func(there flavor.NovaFlavor) bool {
 				bare := f.Spec.Clone()
 				bare.ExtraSpecs = nil
@@ -139,16 +149,17 @@ func (c *Compute) undo(ctx context.Context, turn *turn, id string, meant func(fl
 		}
 		done <- err
 	})
-	var up <-chan time.Time
-	if ctx.Err() != nil {
-		timer := time.NewTimer(limit / 4)
-		defer timer.Stop()
-		up = timer.C
-	}
 	select {
 	case err := <-done:
 		return err == nil
-	case <-up:
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(limit / 4)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err == nil
+	case <-timer.C:
 		return false
 	}
 }

@@ -79,6 +79,17 @@ func TestUndoSparesOthers(t *testing.T) {
 	if got := s.Flavors("R"); len(got) != 1 || got[0].RAM != 2 {
 		t.Errorf("the flavor that was there: %+v", got)
 	}
+	// Nor what is the same, but for the extra specs.
+	s, clouds, r = simulated(t, simstack.Options{})
+	other = wanted()
+	other.ExtraSpecs = nil
+	s.AddFlavor("R", other)
+	s.Fault("R", simstack.Fault{Kind: simstack.ServerError, Method: "POST", Path: "/flavors"})
+	_, err = clouds.Service(r).Create(t.Context(), wanted())
+	wantError(t, err, flavor.CodeUnreachable, "R")
+	if got := s.Flavors("R"); len(got) != 1 {
+		t.Errorf("the flavor that was there: %+v", got)
+	}
 }
 
 // The caller goes away, or time is up, between the flavor and its extra specs.
@@ -112,7 +123,7 @@ func TestUndoOutlivesTheCaller(t *testing.T) {
 func TestUndoInTheBackground(t *testing.T) {
 	s, clouds, r := simulated(t, simstack.Options{}, quick)
 	s.Fault("R", simstack.Fault{Kind: simstack.Hang, Method: "POST", Path: "/flavors/new/os-extra_specs"})
-	answer := s.Fault("R", simstack.Fault{Kind: simstack.Hang, Method: "GET", Path: "/flavors/new"})
+	answer := s.Fault("R", simstack.Fault{Kind: simstack.Hang, Method: "GET", Path: "/flavors/new", After: 1})
 	start := time.Now()
 	_, err := clouds.Service(r).Create(t.Context(), wanted())
 	wantError(t, err, flavor.CodeUnreachable, "R", "could not be removed yet", `"new"`)

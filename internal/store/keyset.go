@@ -148,6 +148,17 @@ const (
 	metaDemo = "demo"
 )
 
+// keysetStillBound refuses to encrypt once another process has bound the
+// database to a keyset of its own, as it may while nothing is encrypted: what
+// one of the two wrote the other could not read, nor start again.
+func (tx *Tx) keysetStillBound() error {
+	bound, err := tx.meta(metaKey)
+	if err != nil || bound == "" || tx.s.keyset == nil || slices.Contains(tx.s.keyset.ids, bound) {
+		return err
+	}
+	return fmt.Errorf("another process has bound the database to a keyset with key %s, which %s has not: copy that keyset here and start again", bound, tx.s.keyset.path)
+}
+
 // BindKeyset ties the database to its keyset, at every start. The first time it
 // stores the id of the keyset's primary key; later it refuses a keyset without
 // the stored key or with which a password does not decrypt. A new keyset's file

@@ -120,7 +120,9 @@ func (s *Store) openSQLite(ctx context.Context, name string) error {
 		}
 		pool.SetMaxOpenConns(connections)
 		pool.SetMaxIdleConns(connections)
-		if err := pool.PingContext(ctx); err != nil {
+		// Turning WAL on waits for no other process that is at it: SQLite answers
+		// BUSY at once, whatever the timeout.
+		if err := s.retry(ctx, func() error { return pool.PingContext(ctx) }); err != nil {
 			return nil, errors.Join(fmt.Errorf("while opening the database file %s: %w", name, err), pool.Close())
 		}
 		return openGORM(sqliteDialector{gormsqlite.New(gormsqlite.Config{DriverName: driverSQLite, Conn: pool})})
@@ -204,7 +206,15 @@ func (s *Store) openMySQL(ctx context.Context, dsn string) error {
 		return errors.Join(err, pool.Close())
 	}
 	s.reader = s.writer
-	s.migrate = func() (*sql.DB, error) { return sql.OpenDB(connector), nil }
+	patient := cfg.Clone() // a migration may take its time
+	patient.ReadTimeout, patient.WriteTimeout = 0, 0
+	s.migrate = func() (*sql.DB, error) {
+		connector, err := mysql.NewConnector(patient)
+		if err != nil {
+			return nil, fmt.Errorf("while reading database.dsn for %s: %w", patient.Addr, err)
+		}
+		return sql.OpenDB(connector), nil
+	}
 	return nil
 }
 
@@ -222,6 +232,14 @@ func mysqlConfig(dsn, setting string) (*mysql.Config, error) {
 	cfg.MultiStatements = false
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
+	}
+	// A server that went away without a word (a host that is off, a firewall
+	// that forgot) is noticed no other way. Longer than innodb_lock_wait_timeout.
+	if cfg.ReadTimeout == 0 {
+		cfg.ReadTimeout = time.Minute
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = time.Minute
 	}
 	cfg.Collation = "utf8mb4_bin"
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin")); err != nil {

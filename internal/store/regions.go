@@ -35,6 +35,9 @@ var settings = []string{
 }
 
 func (tx *Tx) regionRow(r flavor.Region) (regionRow, error) {
+	if err := tx.keysetStillBound(); err != nil {
+		return regionRow{}, err
+	}
 	password, err := tx.s.keyset.encrypt(r.Name, r.Password)
 	row := regionRow{
 		Name: r.Name, NameFolded: strings.ToLower(r.Name),
