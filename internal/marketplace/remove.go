@@ -198,8 +198,9 @@ func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id stri
 	})
 }
 
-// uninstall removes f from all its nodes side by side, and tells which. A node that we created
-// and someone changed since is told, and left; one that was adopted is theirs.
+// uninstall removes f from all its nodes side by side, and tells which. A node
+// that we created and someone changed since is told, and left; one that was
+// adopted is theirs.
 func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[string]*look) (removed []string, err error) {
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
