@@ -35,7 +35,7 @@ const (
 	open     kind = iota // no credential
 	user                 // a credential
 	nova                 // a credential; Nova is called
-	managers             // as nova; who is no manager, nor the owner, may not at all
+	managers             // as nova; who is no manager may not at all
 )
 
 // routes are all that is served below both prefixes.
@@ -54,11 +54,11 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: changeRegionFlavor},
 		{method: http.MethodDelete, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: deleteRegionFlavor},
 
-		{method: http.MethodGet, pattern: "/v1/infrastructures", kind: managers, handle: listInfrastructures},
-		{method: http.MethodPost, pattern: "/v1/infrastructures", kind: managers, handle: createInfrastructure},
-		{method: http.MethodGet, pattern: "/v1/infrastructures/{id}", kind: managers, handle: getInfrastructure},
-		{method: http.MethodPut, pattern: "/v1/infrastructures/{id}", kind: managers, handle: changeInfrastructure},
-		{method: http.MethodDelete, pattern: "/v1/infrastructures/{id}", kind: managers, handle: deleteInfrastructure},
+		{method: http.MethodGet, pattern: "/v1/infrastructures", kind: nova, handle: listInfrastructures},
+		{method: http.MethodPost, pattern: "/v1/infrastructures", kind: nova, handle: createInfrastructure},
+		{method: http.MethodGet, pattern: "/v1/infrastructures/{id}", kind: nova, handle: getInfrastructure},
+		{method: http.MethodPut, pattern: "/v1/infrastructures/{id}", kind: nova, handle: changeInfrastructure},
+		{method: http.MethodDelete, pattern: "/v1/infrastructures/{id}", kind: nova, handle: deleteInfrastructure},
 
 		{method: http.MethodGet, pattern: "/v1/flavors", kind: nova, handle: listFlavors},
 		{method: http.MethodPost, pattern: "/v1/flavors", kind: nova, handle: createFlavor},
@@ -112,7 +112,7 @@ func aliases(path string) []string {
 		return []string{path, "/v1/nodes"}
 	}
 	if rest, ok := strings.CutPrefix(path, "/v1/regions/"); ok {
-		return []string{path, "/v1/region/" + rest}
+		return []string{path, "/v1/region/" + rest, "/v1/nodes/" + rest}
 	}
 	return []string{path}
 }

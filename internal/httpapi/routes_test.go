@@ -306,7 +306,7 @@ func TestAllowOfRules(t *testing.T) {
 		{"DELETE /v1/promotedflavors/1", flavor.CodeManagerOnly, "GET, HEAD, OPTIONS"},
 		{"DELETE /v1/promotedflavors/1", flavor.CodeNotAllowed, "GET, HEAD, OPTIONS, PUT"},
 		{"PUT /v1/promotedflavors/1", flavor.CodeNotAllowed, "DELETE, GET, HEAD, OPTIONS"},
-		{"GET /v1/infrastructures", flavor.CodeManagerOnly, "OPTIONS"},
+		{"DELETE /v1/infrastructures/Mordor?force=true", flavor.CodeManagerOnly, "GET, HEAD, OPTIONS, PUT"},
 	} {
 		s := newSetup(t)
 		s.market.err = flavor.Errorf(row.code, "no")

@@ -169,6 +169,9 @@ func (m *Market) try(ctx context.Context, service *openstack.Compute, c store.Ch
 	case flavor.CodeUnreachable:
 		return noServiceAccount(c.Region, err)
 	default:
+		if told, ok := errors.AsType[*flavor.Error](err); ok {
+			told.Message = strings.ReplaceAll(told.Message, c.TempID, c.New.Name) // our scaffolding is nobody's business
+		}
 		return err
 	}
 	if err := service.Delete(ctx, c.TempID); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {

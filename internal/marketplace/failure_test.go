@@ -509,3 +509,102 @@ func TestACrowdPublishesOneFlavor(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// Whoever may write to a region's Nova, but does not own the region, cannot take
+// a published flavor out of the catalogue by changing its description first.
+func TestAForeignOperatorCannotUnpublishByDetour(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "own", Spec: spec("pub"), IsPublic: true})
+	f, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.ChangeRegionFlavor(t.Context(), user, "Trento", w.operator(), "own", flavor.Patch{Description: new("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.DeleteRegionFlavor(t.Context(), user, "Trento", w.operator(), "own"); flavor.CodeOf(err) != flavor.CodeForbidden {
+		t.Errorf("got %v", err)
+	}
+	if _, err := w.Flavor(t.Context(), user, f.ID, ""); err != nil {
+		t.Errorf("it has left the catalogue: %v", err)
+	}
+}
+
+// An owner who asks for the removal of a flavor that we created in his region
+// gets it, also when its description was changed there since.
+func TestRemovingWhatWeCreatedAndHeDescribed(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	if _, err := w.install(t.Context(), trento, f.ID, "Trento"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), f.ID, flavor.Patch{Description: new("mine")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.DeleteFlavor(t.Context(), trento, f.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if all := w.cloud.Flavors("Trento"); len(all) > 0 {
+		t.Errorf("Nova has %+v", all)
+	}
+}
+
+// "403 not yours" comes before "409 state".
+func TestUnpublishingWhatIsNotYours(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	if _, err := w.install(t.Context(), trento, f.ID, "Trento"); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		p     flavor.Principal
+		patch flavor.Patch
+		want  flavor.Code
+	}{
+		{user, flavor.Patch{Public: new(false)}, flavor.CodeForbidden},
+		{user, flavor.Patch{Promoted: new(false)}, flavor.CodeForbidden},
+		{trento, flavor.Patch{Public: new(false)}, flavor.CodeConflict},
+		{manager, flavor.Patch{Promoted: new(false)}, flavor.CodeConflict},
+	} {
+		if _, err := w.ChangeFlavor(t.Context(), row.p, f.ID, "", row.patch); flavor.CodeOf(err) != row.want {
+			t.Errorf("%s: %v", row.p.Name, err)
+		}
+	}
+}
+
+// The answer to a publication names every region that turns out to have the
+// flavor, as the next GET does.
+func TestPublishingTellsAllNodes(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Spain2", "Trento")
+	for _, r := range []string{"Spain2", "Trento"} {
+		w.cloud.AddFlavor(r, flavor.NovaFlavor{ID: "1", Spec: spec("m1.tiny"), IsPublic: true})
+	}
+	f, err := w.ChangeFlavor(t.Context(), trento, "1", "", flavor.Patch{Public: new(true)})
+	if err != nil || !slices.Equal(f.Nodes, []string{"Spain2", "Trento"}) {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// A private flavor is one region's: to have it elsewhere, publish it.
+func TestAPrivateFlavorIsNotInstalledElsewhere(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Spain2", "Trento")
+	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "1", Spec: spec("mine"), IsPublic: true})
+	if _, err := w.install(t.Context(), manager, "1", "Spain2"); flavor.CodeOf(err) != flavor.CodeConflict || len(w.cloud.Flavors("Spain2")) > 0 {
+		t.Errorf("got %v; Spain2 has %+v", err, w.cloud.Flavors("Spain2"))
+	}
+	if f, err := w.install(t.Context(), manager, "1", "Trento"); err != nil || !slices.Equal(f.Nodes, []string{"Trento"}) {
+		t.Errorf("where it is: %+v, %v", f, err)
+	}
+}
+
+// A widget posts back what it read: of the nodes of a catalogue flavor, the
+// caller's own is meant.
+func TestPostingBackAFlavorOfSeveralNodes(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Spain2", "Trento")
+	f, err := w.CreateFlavor(t.Context(), trento, flavor.Patch{
+		Name: new("back"), VCPUs: new(1), RAM: new(1), Disk: new(1), Nodes: &[]string{"Spain2", "Trento"},
+	})
+	if err != nil || !slices.Equal(f.Nodes, []string{"Trento"}) {
+		t.Errorf("%+v, %v", f, err)
+	}
+}

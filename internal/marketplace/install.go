@@ -148,7 +148,8 @@ func (m *Market) each(ctx context.Context, looks []*look, do func(context.Contex
 
 // removeNode deletes f's node from one region's Nova through compute, and its
 // row. That it is gone already is success. What is not f any more is not
-// deleted: where it was adopted it is the region's own again, and the row goes;
+// deleted, unless we created it and only its description or extra specs are
+// others: where it was adopted it is the region's own again, and the row goes;
 // where we created it, that is a conflict.
 func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f flavor.Flavor, region, nodeID string) error {
 	done, err := m.writing(ctx, region, f.Name)
@@ -160,7 +161,7 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
 	case err != nil:
 		return err
-	case !f.Equal(nf.Spec):
+	case !f.Equal(nf.Spec) && !(samePlace(f.Spec, nf.Spec) && m.created(ctx, f.ID, region)):
 		if m.created(ctx, f.ID, region) {
 			return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s; nothing was deleted there; DELETE /v1/regions/%s/flavors/%s does",
 				region, nodeID, f.Name, differing(f.Spec, nf.Spec), region, nodeID)

@@ -103,8 +103,8 @@ func (m *Market) look(ctx context.Context, regions []flavor.Region, fresh bool) 
 // lookAt waits for a look at one region that began after it was called, and for
 // what it found to be written down. All who come while one is under way share
 // the next, but for those who want a fresh one; none of them ends it by going
-// away. A region that hung the last time gets a tenth of its time limit, while
-// the look goes on behind: it costs its limit once.
+// away. A region that hung the last time gets a small part of its time limit,
+// while the look goes on behind: it costs its limit once.
 func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look {
 	f, hung := m.flights.join(r, fresh)
 	limit := m.patience(r.Name, fresh)
@@ -118,7 +118,7 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 		select {
 		case <-step:
 		case <-patience.C:
-			if limit == m.timeout { // who waited for a tenth of it has learnt nothing
+			if limit == m.timeout { // who waited for a part of it has learnt nothing
 				m.flights.late(r.Name)
 			}
 			return &look{region: r, err: flavor.Errorf(flavor.CodeUnreachable, "%s does not answer within %s", r.Name, m.timeout)}
@@ -139,7 +139,7 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 // patience is how long a look at region is waited for.
 func (m *Market) patience(region string, fresh bool) time.Duration {
 	if m.flights.isHung(region) && !fresh {
-		return m.timeout / 10
+		return m.timeout / 50
 	}
 	return m.timeout
 }

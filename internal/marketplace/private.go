@@ -227,11 +227,14 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, reg
 		return err
 	}
 	f, public := cat.ByName(nf.Name)
-	if !public || !f.Equal(nf.Spec) {
-		return m.deleteUnlisted(ctx, compute, region, nf.Name, id)
-	}
-	if !p.Owns(region) {
+	public = public && f.Equal(nf.Spec)
+	// One that was a node, and was changed since, may be the last of its flavor.
+	bound := slices.ContainsFunc(cat.In(region), func(i flavor.Installation) bool { return i.NodeID == id })
+	switch {
+	case (public || bound) && !p.Owns(region):
 		return flavor.Forbidden("%q in %s is a node of a public flavor, and %s does not own %s", nf.Name, region, p.Name, region)
+	case !public:
+		return m.deleteUnlisted(ctx, compute, region, nf.Name, id)
 	}
 	if err := m.removeNode(ctx, compute, f, region, id); err != nil {
 		return err

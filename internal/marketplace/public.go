@@ -232,6 +232,10 @@ func (m *Market) regionForNew(ctx context.Context, p flavor.Principal, nodes *[]
 		named = slices.Compact(slices.Sorted(slices.Values(*nodes)))
 	}
 	mine := owned(p, regions)
+	if len(named) > 1 {
+		// As read from the catalogue, and posted back: the caller's own counts.
+		named = slices.DeleteFunc(named, func(n string) bool { return !slices.Contains(names(mine), n) })
+	}
 	switch {
 	case len(named) > 1:
 		return flavor.Region{}, flavor.Invalid("nodes: name one region of yours, not %d; install the flavor in others with PUT /v1/flavors/{id}", len(named))
@@ -368,7 +372,7 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
-	if err := takenBack(f, patch); err != nil {
+	if err := takenBack(p, f, patch); err != nil {
 		return flavor.Flavor{}, err
 	}
 	publish := promote || yes(patch.Public) && f.region != ""
@@ -385,15 +389,19 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 			return flavor.Flavor{}, err
 		}
 	}
-	return m.installFound(ctx, f, targets)
+	return m.installFound(ctx, f, targets, publish)
 }
 
-// takenBack refuses to unpublish and to unpromote.
-func takenBack(f found, patch flavor.Patch) error {
+// takenBack refuses to unpublish and to unpromote: 403 to who owns no node.
+func takenBack(p flavor.Principal, f found, patch flavor.Patch) error {
+	unpromote := patch.Promoted != nil && !*patch.Promoted && f.Promoted
+	unpublish := patch.Public != nil && !*patch.Public && f.Public
 	switch {
-	case patch.Promoted != nil && !*patch.Promoted && f.Promoted:
+	case (unpromote || unpublish) && !slices.ContainsFunc(f.Nodes, p.Owns) && !p.Manager:
+		return flavor.Forbidden("%s owns no region that has %q", p.Name, f.Name)
+	case unpromote:
 		return flavor.Conflict("promoted: %q is promoted, which is not taken back here; a manager may retire it or delete it under /v1/promotedflavors", f.Name)
-	case patch.Public != nil && !*patch.Public && f.Public:
+	case unpublish:
 		return flavor.Conflict("public: %q is published, which is not taken back; DELETE /v1/flavors/%s removes it from your region", f.Name, f.ID)
 	}
 	return nil
@@ -415,6 +423,8 @@ func (m *Market) inTheWay(ctx context.Context, f found, publish bool, targets []
 			return conflict
 		case !there && f.Retired && l.err == nil:
 			return retired(f.Name)
+		case f.region != "" && f.region != l.region.Name && !publish:
+			return flavor.Conflict("%q is a private flavor of %s: publish it (\"public\": true) to install it in %s", f.Name, f.region, l.region.Name)
 		}
 		return nil
 	}))
@@ -548,13 +558,21 @@ func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error
 	})
 }
 
-// installFound installs f in the targets and is f as it is afterwards.
-func (m *Market) installFound(ctx context.Context, f found, targets []*look) (flavor.Flavor, error) {
+// installFound installs f in the targets and is f as it is afterwards: where it
+// has just been published, with all the regions that turn out to have it.
+func (m *Market) installFound(ctx context.Context, f found, targets []*look, published bool) (flavor.Flavor, error) {
 	if f.region != "" {
-		return m.copyPrivate(ctx, f, targets)
+		return f.Flavor, nil // inTheWay has let no target through but its own region
 	}
 	if err := several("not installed everywhere", m.installAll(ctx, f.Flavor, targets)); err != nil {
 		return flavor.Flavor{}, err
+	}
+	if published {
+		regions, err := m.regions(ctx)
+		if err != nil {
+			return flavor.Flavor{}, err
+		}
+		m.look(ctx, regions, false) // and remember what is there
 	}
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
@@ -563,36 +581,5 @@ func (m *Market) installFound(ctx context.Context, f found, targets []*look) (fl
 	if now, ok := cat.ByID(f.ID); ok {
 		return now, nil
 	}
-	return f.Flavor, nil
-}
-
-// copyPrivate makes p's private flavor in other regions of p's too, under the
-// same id; it stays private.
-func (m *Market) copyPrivate(ctx context.Context, f found, targets []*look) (flavor.Flavor, error) {
-	failed := m.each(ctx, targets, func(ctx context.Context, l *look) error {
-		if l.err != nil {
-			return l.err
-		}
-		if _, there := l.node(f.Flavor); there {
-			return nil
-		}
-		done, err := m.writing(ctx, l.region.Name, f.Name)
-		if err != nil {
-			return err
-		}
-		defer done()
-		_, err = m.clouds.Service(l.region).Create(ctx, flavor.NovaFlavor{ID: f.ID, Spec: f.Spec, IsPublic: true})
-		if flavor.CodeOf(err) == flavor.CodeConflict {
-			_, err = m.afterConflict(ctx, f.Flavor, l.region, err)
-		}
-		return err
-	})
-	if err := several("not installed everywhere", failed); err != nil {
-		return flavor.Flavor{}, err
-	}
-	for _, l := range targets {
-		f.Nodes = append(f.Nodes, l.region.Name)
-	}
-	f.Nodes = slices.Compact(slices.Sorted(slices.Values(f.Nodes)))
 	return f.Flavor, nil
 }

@@ -52,6 +52,9 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 		// No region has it: what is left is a line in the catalogue.
 		return m.dropIfNowhere(ctx, f.ID)
 	}
+	if node != "" {
+		return flavor.Forbidden("%s does not have %q", node, f.Name)
+	}
 	return flavor.Forbidden("%s owns no region that has %q", p.Name, f.Name)
 }
 
