@@ -161,15 +161,13 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
 	case err != nil:
 		return err
-	case !f.Equal(nf.Spec) && !(samePlace(f.Spec, nf.Spec) && m.created(ctx, f.ID, region)):
-		if m.created(ctx, f.ID, region) {
-			return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s; nothing was deleted there; DELETE /v1/regions/%s/flavors/%s does",
-				region, nodeID, f.Name, differing(f.Spec, nf.Spec), region, nodeID)
-		}
-	default:
+	case f.Equal(nf.Spec), m.created(ctx, f.ID, region) && samePlace(f.Spec, nf.Spec):
 		if err := compute.Delete(ctx, nodeID); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 			return err
 		}
+	case m.created(ctx, f.ID, region):
+		return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s; nothing was deleted there; DELETE /v1/regions/%s/flavors/%s does",
+			region, nodeID, f.Name, differing(f.Spec, nf.Spec), region, nodeID)
 	}
 	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if err := tx.DeleteInstallation(f.ID, region); err != nil {
