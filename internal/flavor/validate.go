@@ -21,10 +21,11 @@ const maxExtraSpecs = 114_000
 var (
 	flavorID = regexp.MustCompile(`^[A-Za-z0-9._-]([A-Za-z0-9._ -]*[A-Za-z0-9._-])?$`)
 	specKey  = regexp.MustCompile(`^[A-Za-z0-9_:. -]{1,255}$`)
-	uuid     = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`)
+	uuid     = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 )
 
-// IsUUID says whether id is a UUID with its hyphens, in either case.
+// IsUUID says whether id is a UUID in its canonical, lower-case form: the only
+// one every Nova, case-blind or not, answers for that very id.
 func IsUUID(id string) bool { return uuid.MatchString(id) }
 
 // ValidateID refuses what cannot be the id of a flavor in Nova, and the ids
