@@ -97,9 +97,8 @@ func (m *Market) prepare(ctx context.Context, r flavor.Region, compute, service 
 		if err != nil {
 			return store.Change{}, err
 		}
-		l := look{flavors: all}
-		if nf, taken := l.find(func(nf flavor.NovaFlavor) bool { return nf.ID != old.ID && fold(nf.Name) == fold(spec.Name) }); taken {
-			return store.Change{}, flavor.Conflict("%s has a flavor named %q (id %q) already; choose another name", r.Name, nf.Name, nf.ID)
+		if i := slices.IndexFunc(all, func(nf flavor.NovaFlavor) bool { return nf.ID != old.ID && fold(nf.Name) == fold(spec.Name) }); i >= 0 {
+			return store.Change{}, flavor.Conflict("%s has a flavor named %q (id %q) already; choose another name", r.Name, all[i].Name, all[i].ID)
 		}
 	}
 	var access []string

@@ -252,7 +252,8 @@ func nameTaken(ctx context.Context, compute *openstack.Compute, region string, s
 	if err != nil {
 		return cause
 	}
-	l := look{flavors: all}
+	var l look
+	l.saw(all)
 	if nf, ok := l.byName(spec.Name); ok {
 		if spec.Equal(nf.Spec) {
 			return flavor.Conflict("%s has this very flavor already, with id %q", region, nf.ID)

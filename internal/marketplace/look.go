@@ -20,6 +20,7 @@ const statusAge = time.Minute
 type look struct {
 	region  flavor.Region
 	flavors []flavor.NovaFlavor   // without the temporary ones of careful changes
+	named   map[string]int        // where in flavors each name is
 	err     error                 // the region could not be asked; flavors is nil
 	mark    uint64                // of our own writes there, before the look
 	before  []flavor.Installation // what was written down of the region, before the look
@@ -29,8 +30,20 @@ func (l *look) byID(id string) (flavor.NovaFlavor, bool) {
 	return l.find(func(nf flavor.NovaFlavor) bool { return nf.ID == id })
 }
 
+// saw notes what the region's Nova listed. A catalogue of thousands looks up
+// each of its names in every region, so names are found without a search.
+func (l *look) saw(flavors []flavor.NovaFlavor) {
+	l.flavors, l.named = flavors, make(map[string]int, len(flavors))
+	for i, nf := range flavors {
+		l.named[nf.Name] = i
+	}
+}
+
 func (l *look) byName(name string) (flavor.NovaFlavor, bool) {
-	return l.find(func(nf flavor.NovaFlavor) bool { return nf.Name == name })
+	if i, ok := l.named[name]; ok {
+		return l.flavors[i], true
+	}
+	return flavor.NovaFlavor{}, false
 }
 
 func (l *look) find(is func(flavor.NovaFlavor) bool) (flavor.NovaFlavor, bool) {
@@ -173,8 +186,12 @@ func (m *Market) ask(ctx context.Context, r flavor.Region) *look {
 		return l
 	}
 	l.before = cat.In(r.Name)
-	l.flavors, l.err = m.clouds.Service(r).List(ctx)
-	l.flavors = slices.DeleteFunc(l.flavors, func(nf flavor.NovaFlavor) bool { return isTemporary(nf.ID) })
+	all, err := m.clouds.Service(r).List(ctx)
+	if err != nil {
+		l.err = err
+		return l
+	}
+	l.saw(slices.DeleteFunc(all, func(nf flavor.NovaFlavor) bool { return isTemporary(nf.ID) }))
 	return l
 }
 

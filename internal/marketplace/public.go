@@ -234,7 +234,8 @@ func (m *Market) regionForNew(ctx context.Context, p flavor.Principal, nodes *[]
 	mine := owned(p, regions)
 	if len(named) > 1 {
 		// As read from the catalogue, and posted back: the caller's own counts.
-		named = slices.DeleteFunc(named, func(n string) bool { return !slices.Contains(names(mine), n) })
+		own := names(mine)
+		named = slices.DeleteFunc(named, func(n string) bool { return !slices.Contains(own, n) })
 	}
 	switch {
 	case len(named) > 1:
@@ -469,10 +470,10 @@ func (m *Market) targets(ctx context.Context, p flavor.Principal, f found, regio
 	if nodes == nil {
 		return nil, nil
 	}
-	wanted := slices.Compact(slices.Sorted(slices.Values(*nodes)))
+	wanted, registered := slices.Compact(slices.Sorted(slices.Values(*nodes))), names(regions)
 	var unknown []flavor.NodeError
 	for _, n := range wanted {
-		if !slices.Contains(names(regions), n) {
+		if !slices.Contains(registered, n) {
 			unknown = append(unknown, flavor.NodeError{Node: n, Err: unknownNode(n)})
 		}
 	}
@@ -515,32 +516,38 @@ func (m *Market) mayPublish(ctx context.Context, f found) error {
 
 // publishFound publishes a private flavor, promotes one of the catalogue, or both.
 func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error {
-	if f.region != "" {
-		r, err := m.region(ctx, f.region)
-		if err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeout(ctx, m.timeout)
-		defer cancel()
-		// It may have been deleted or changed since it was found.
-		done, err := m.writing(ctx, f.region, f.Name)
-		if err != nil {
-			return err
-		}
-		defer done()
-		now, err := m.clouds.Service(r).Get(ctx, f.ID)
-		if err != nil {
-			return err
-		}
-		if !now.Equal(f.Spec) {
-			return flavor.Conflict("%s: somebody changed the flavor %q meanwhile: %s; read it again", f.region, f.ID, differing(f.Spec, now.Spec))
-		}
-		published, err := m.publish(ctx, now, f.region, promote, false)
-		if err == nil {
-			*f = found{Flavor: published}
-		}
+	if f.region == "" {
+		return m.promoteFound(ctx, f)
+	}
+	r, err := m.region(ctx, f.region)
+	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+	defer cancel()
+	// It may have been deleted or changed since it was found.
+	done, err := m.writing(ctx, f.region, f.Name)
+	if err != nil {
+		return err
+	}
+	defer done()
+	now, err := m.clouds.Service(r).Get(ctx, f.ID)
+	if err != nil {
+		return err
+	}
+	if !now.Equal(f.Spec) {
+		return flavor.Conflict("%s: somebody changed the flavor %q meanwhile: %s; read it again", f.region, f.ID, differing(f.Spec, now.Spec))
+	}
+	published, err := m.publish(ctx, now, f.region, promote, false)
+	if err != nil {
+		return err
+	}
+	*f = found{Flavor: published}
+	return nil
+}
+
+// promoteFound promotes a flavor of the catalogue.
+func (m *Market) promoteFound(ctx context.Context, f *found) error {
 	return m.store.Write(ctx, func(tx *store.Tx) error {
 		now, err := tx.Flavor(f.ID)
 		if flavor.CodeOf(err) == flavor.CodeNotFound {

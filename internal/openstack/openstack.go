@@ -29,7 +29,7 @@ type Config struct {
 	PerRegion     int            // HTTP calls at once to one region; 0 is 4
 	AllowHTTP     bool           // plain http may be called
 	AllowNetworks []netip.Prefix // loopback, link-local and private networks that may be called
-	Unguarded     bool           // no check of addresses: the demo and tests
+	Unguarded     bool           // no check of addresses: tests
 	Log           *slog.Logger   // nil: slog.Default
 }
 
