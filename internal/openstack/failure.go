@@ -18,6 +18,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // party is who answers, or should.
@@ -113,7 +114,7 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 		}
 		return fmt.Sprintf("the %d calls that this service may have running at once all take too long; try again later", busy.limit), err
 	}
-	if _, ok := errors.AsType[*blockedError](err); ok {
+	if _, ok := errors.AsType[*outgoing.BlockedError](err); ok {
 		return a.who() + " has a loopback, link-local, private or other address that is not public, and is not called; " +
 			"an operator of this service can allow its network with outgoing.allow_networks", err
 	}

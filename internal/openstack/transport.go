@@ -1,19 +1,18 @@
 package openstack
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // What is read of one answer.
@@ -29,17 +28,12 @@ var (
 	errTooLarge    = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
 )
 
-// blockedError is the refusal to call an address.
-type blockedError struct{ addr netip.Addr }
-
-func (e *blockedError) Error() string { return fmt.Sprintf("the address %s is not allowed", e.addr) }
-
 // newTransport makes the one transport of all calls: pooled connections, no
 // proxy (which would be dialed in place of what the guard has to see).
 func newTransport(cfg Config) *http.Transport {
 	dialer := &net.Dialer{Timeout: cfg.RegionTimeout, KeepAlive: 15 * time.Second}
 	if !cfg.Unguarded {
-		dialer.ControlContext = guard(cfg.AllowNetworks)
+		dialer.ControlContext = outgoing.Guard(cfg.AllowNetworks)
 	}
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
@@ -52,68 +46,6 @@ func newTransport(cfg Config) *http.Transport {
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
-
-// guard refuses a connection to an address that is not public and in none of
-// the allowed networks. It runs after names are resolved, on the very address
-// that is dialed, so no answer of a DNS server gets around it.
-func guard(allowed []netip.Prefix) func(context.Context, string, string, syscall.RawConn) error {
-	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
-		to, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return fmt.Errorf("dialing an address that cannot be checked: %w", err)
-		}
-		if addr := to.Addr().Unmap().WithZone(""); !mayCall(addr, allowed) {
-			return &blockedError{addr}
-		}
-		return nil
-	}
-}
-
-func mayCall(addr netip.Addr, allowed []netip.Prefix) bool {
-	for _, network := range allowed {
-		if network.Contains(addr) {
-			return true
-		}
-		// An allowed network may be written as IPv4 mapped to IPv6.
-		if network.Addr().Is4In6() && network.Bits() >= 96 &&
-			netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96).Contains(addr) {
-			return true
-		}
-	}
-	if addr.IsLoopback() || addr.IsPrivate() || addr.IsUnspecified() || addr.IsMulticast() ||
-		addr.IsLinkLocalUnicast() || !addr.IsGlobalUnicast() {
-		return false
-	}
-	if addr.Is6() && !global6.Contains(addr) {
-		return false
-	}
-	for _, network := range special {
-		if network.Contains(addr) {
-			return false
-		}
-	}
-	return true
-}
-
-// global6 is all that IANA has given out as IPv6 unicast. Beyond it lie NAT64,
-// IPv4-translated and IPv4-compatible addresses, which lead to any IPv4 one,
-// and what nobody has yet.
-var global6 = netip.MustParsePrefix("2000::/3")
-
-// special is what the IANA registries of special-purpose addresses keep from
-// the public Internet, beyond what netip tells. 6to4 and
-// Teredo carry an IPv4 address and lead to any.
-var special = func() []netip.Prefix {
-	var ps []netip.Prefix
-	for _, p := range []string{
-		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",
-		"198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4",
-		"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20",
-	} {
-		ps = append(ps, netip.MustParsePrefix(p))
-	}
-	return ps
-}()
 
 // wire is the RoundTripper of one service of one region. A token given to it
 // never leaves the scheme and host it was made for, every call holds a slot

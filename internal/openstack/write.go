@@ -15,6 +15,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/flavors"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // Create makes f with its description and extra specs, or nothing: where the
@@ -125,7 +126,7 @@ func maybeDone(err error) bool {
 		return answer.Actual >= http.StatusInternalServerError || answer.Actual < http.StatusBadRequest
 	}
 	_, busy := errors.AsType[*busyError](err)
-	_, blocked := errors.AsType[*blockedError](err)
+	_, blocked := errors.AsType[*outgoing.BlockedError](err)
 	return !busy && !blocked && !errors.Is(err, errPlainHTTP) && !errors.Is(err, errForeignHost) && tlsFlaw(err) == ""
 }
 
