@@ -107,6 +107,14 @@ func (p Principal) Owns(region string) bool {
 	return p.Manager || slices.Contains(p.Regions, region)
 }
 
+// ManagerOnly refuses who is no manager, with CodeManagerOnly.
+func (p Principal) ManagerOnly() error {
+	if p.Manager {
+		return nil
+	}
+	return Errorf(CodeManagerOnly, "%s is no manager", p.Name)
+}
+
 // RegionPatch is what a POST or a PUT says of an infrastructure; nil is what it
 // does not say.
 type RegionPatch struct {

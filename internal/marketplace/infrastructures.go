@@ -169,7 +169,7 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 		return err
 	}
 	if force {
-		if err := managerOnly(p); err != nil {
+		if err := p.ManagerOnly(); err != nil {
 			return err
 		}
 	}

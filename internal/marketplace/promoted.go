@@ -36,16 +36,9 @@ func notPromoted(id string) error {
 	return flavor.NotFound("no promoted flavor has the id %q: GET /v1/promotedflavors lists them", id)
 }
 
-func managerOnly(p flavor.Principal) error {
-	if p.Manager {
-		return nil
-	}
-	return flavor.Errorf(flavor.CodeManagerOnly, "%s is no manager", p.Name)
-}
-
 // CreatePromoted puts a flavor straight into the catalogue; no Nova is called.
 func (m *Market) CreatePromoted(ctx context.Context, p flavor.Principal, patch flavor.Patch) (flavor.Flavor, error) {
-	if err := managerOnly(p); err != nil {
+	if err := p.ManagerOnly(); err != nil {
 		return flavor.Flavor{}, err
 	}
 	spec, err := patch.Spec()
@@ -104,7 +97,7 @@ func nameTakenBy(taken flavor.Flavor, spec flavor.Spec) error {
 // sizes while no region has it, and whether it is retired. A changed
 // description or extra specs go on to the nodes that we created.
 func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id string, patch flavor.Patch) (flavor.Flavor, error) {
-	if err := managerOnly(p); err != nil {
+	if err := p.ManagerOnly(); err != nil {
 		return flavor.Flavor{}, err
 	}
 	if err := patch.Validate(); err != nil {

@@ -155,7 +155,7 @@ func forgetChange(tx *store.Tx, region, id string) error {
 // DeletePromoted takes a promoted flavor out of the catalogue. While a node has
 // it that is not allowed, unless uninstall removes it from its nodes first.
 func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id string, uninstall bool) error {
-	if err := managerOnly(p); err != nil {
+	if err := p.ManagerOnly(); err != nil {
 		return err
 	}
 	cat, err := m.store.Catalogue(ctx)
