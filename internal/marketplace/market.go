@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,14 @@ type Config struct {
 	// Sole: no other process works on this database (SQLite), so a stored
 	// change that is not under way here is under way nowhere.
 	Sole bool
+
+	// Pricing is the formula of products that have no price of their own, if it
+	// is configured, and the currency and period of all that name none.
+	Pricing flavor.Pricing
+	// Category is that of products that name none, nor have an availability zone.
+	Category string
+	// Provider is the id of the UCloud provider we are; "" is none.
+	Provider string
 }
 
 // Market applies the rules of the marketplace. Its methods are safe for
@@ -45,6 +54,11 @@ type Market struct {
 	now      func() time.Time
 	newID    func() string
 	instance string // of this process, as the owner of stored changes
+
+	pricing  flavor.Pricing
+	category string
+	provider string
+	shelf    atomic.Pointer[shelf]
 
 	working sync.WaitGroup // looks, which may outlast the request
 
@@ -61,6 +75,7 @@ func New(cfg Config) *Market {
 		store: cfg.Store, clouds: cfg.Clouds, log: cfg.Log,
 		timeout: cfg.RegionTimeout, sole: cfg.Sole,
 		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
+		pricing: cfg.Pricing, category: cfg.Category, provider: cfg.Provider,
 		slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
 	}
 }

@@ -19,6 +19,9 @@ type Catalogue struct {
 	Promoted      []flavor.Flavor       // those of Flavors that are promoted, the same slice as long as nothing changes
 	Installations []flavor.Installation // by flavor, then region
 
+	Products map[string]flavor.Product // what managers have said of them, by the flavor's id
+	Pushed   map[string]Pushed         // what UCloud's Core was told, by the flavor's id
+
 	byID, byName map[string]int
 	installed    map[string][]flavor.Installation
 	in           map[string][]flavor.Installation
@@ -160,7 +163,14 @@ func (s *Store) loadCatalogue(ctx context.Context) (*Catalogue, error) {
 			return nil
 		}
 		fs, is, err := tx.everything()
+		if err != nil {
+			return err
+		}
 		next.Catalogue = newCatalogue(fs, is)
+		if next.Products, err = tx.Products(); err != nil {
+			return err
+		}
+		next.Pushed, err = tx.pushed(tx.rows())
 		return err
 	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {

@@ -1,0 +1,198 @@
+package marketplace
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/store"
+)
+
+// shelf is the products of one state of the catalogue.
+type shelf struct {
+	cat    *store.Catalogue
+	offers []flavor.Offer // in the order of flavor.CompareOffers
+}
+
+// Products are the promoted flavors that are products, in order: those that a
+// manager has made one, and with a formula all that none has ended. Nothing is
+// called but the database. It is the same slice as long as nothing changes;
+// callers do not change it.
+func (m *Market) Products(ctx context.Context) ([]flavor.Offer, error) {
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.shelve(cat).offers, nil
+}
+
+func (m *Market) shelve(cat *store.Catalogue) *shelf {
+	if s := m.shelf.Load(); s != nil && s.cat == cat {
+		return s
+	}
+	s := &shelf{cat: cat, offers: []flavor.Offer{}}
+	for _, f := range cat.Promoted {
+		said, there := cat.Products[f.ID]
+		if o, err := m.offer(f, said, there); err == nil {
+			o.Pushed = cat.Pushed[f.ID].Reference
+			s.offers = append(s.offers, o)
+		}
+	}
+	slices.SortFunc(s.offers, flavor.CompareOffers)
+	m.shelf.Store(s)
+	return s
+}
+
+// offer is f as a product; said is what a manager said of it, if there is
+// anything. CodeNotFound where it is none, CodeConflict where its price is
+// beyond what can be counted.
+func (m *Market) offer(f flavor.Flavor, said flavor.Product, there bool) (flavor.Offer, error) {
+	byFormula := said.Price == nil && !said.Free
+	if said.Ended || !there && !m.pricing.Configured() || byFormula && !m.pricing.Configured() {
+		return flavor.Offer{}, flavor.NotFound("%q is no product: PUT /v1/promotedflavors/%s/product makes it one", f.Name, f.ID)
+	}
+	o := flavor.Offer{
+		FlavorID: f.ID, Name: f.Name, Retired: f.Retired, VCPUs: f.VCPUs, RAM: f.RAM, GPUs: f.GPUs(), ByFormula: byFormula,
+		Category: cmp.Or(said.Category, flavor.DefaultCategory(f.Spec, m.category)),
+		Currency: cmp.Or(said.Currency, m.pricing.Currency), Period: cmp.Or(said.Period, m.pricing.Period),
+		Free: said.Free, Hidden: said.Hidden, CPUModel: said.CPUModel, MemoryModel: said.MemoryModel,
+		GPUModel: said.GPUModel, Description: cmp.Or(said.Description, f.Description),
+	}
+	if as := f.Accelerators(); o.GPUModel == "" && len(as) > 0 {
+		o.GPUModel = as[0].Model
+	}
+	if said.Price != nil {
+		o.Price = *said.Price
+	}
+	if !byFormula {
+		return o, nil
+	}
+	var err error
+	if o.Price, err = m.pricing.Price(f.Spec, o.GPUs); err != nil {
+		return flavor.Offer{}, flavor.Conflict("%q costs more by the formula than can be counted: PUT /v1/promotedflavors/%s/product with a price: %w", f.Name, f.ID, err)
+	}
+	return o, nil
+}
+
+// Product is the promoted flavor as a product; CodeNotFound where it is not
+// promoted, or no product.
+func (m *Market) Product(ctx context.Context, id string) (flavor.Offer, error) {
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return flavor.Offer{}, err
+	}
+	f, ok := cat.ByID(id)
+	if !ok || !f.Promoted {
+		return flavor.Offer{}, notPromoted(id)
+	}
+	said, there := cat.Products[id]
+	o, err := m.offer(f, said, there)
+	o.Pushed = cat.Pushed[id].Reference
+	return o, err
+}
+
+// ChangeProduct makes a promoted flavor a product, or changes it: what patch does
+// not name stays. All products of one category are accounted for in one way, and
+// one that UCloud's Core knows keeps its own for ever: another is CodeConflict.
+func (m *Market) ChangeProduct(ctx context.Context, p flavor.Principal, id string, patch flavor.ProductPatch) (flavor.Offer, error) {
+	if err := p.ManagerOnly(); err != nil {
+		return flavor.Offer{}, err
+	}
+	var changed flavor.Offer
+	err := m.store.Write(ctx, func(tx *store.Tx) error {
+		f, err := tx.Flavor(id)
+		if flavor.CodeOf(err) == flavor.CodeNotFound || err == nil && !f.Promoted {
+			return notPromoted(id)
+		}
+		if err != nil {
+			return err
+		}
+		all, err := tx.Products()
+		if err != nil {
+			return err
+		}
+		said := all[id]
+		if said.Ended {
+			said = flavor.Product{}
+		}
+		if said, err = patch.Apply(said); err != nil {
+			return err
+		}
+		said.FlavorID = id
+		changed, err = m.offer(f, said, true)
+		if flavor.CodeOf(err) == flavor.CodeNotFound {
+			return flavor.Invalid("price is missing: a product has one, is free_to_use, or is priced by the formula of products.pricing, which is not configured here")
+		}
+		if err != nil {
+			return err
+		}
+		if err := agrees(patch, changed); err != nil {
+			return err
+		}
+		if err := m.oneUnit(tx, all, changed); err != nil {
+			return err
+		}
+		return tx.PutProduct(said)
+	})
+	return changed, err
+}
+
+// agrees refuses a patch that says something else of the flavor than is so, and
+// one that wants the formula's price and names another.
+func agrees(patch flavor.ProductPatch, o flavor.Offer) error {
+	if err := patch.Unchanged(o); err != nil {
+		return err
+	}
+	if patch.ByFormula != nil && *patch.ByFormula != o.ByFormula {
+		return flavor.Invalid("by_formula: with a price, or free_to_use, it is false, and true without; it may be left out")
+	}
+	return nil
+}
+
+// oneUnit refuses o where its category is accounted for in another way: by the
+// other products in it, or by UCloud's Core, which changes that never.
+func (m *Market) oneUnit(tx *store.Tx, products map[string]flavor.Product, o flavor.Offer) error {
+	known, err := tx.Categories(m.provider)
+	if err != nil {
+		return err
+	}
+	if unit, ok := known[o.Category]; ok && unit != o.Unit() {
+		return flavor.Conflict("category: UCloud has %q as %s, which cannot change there, and this product is %s; choose a new category for it",
+			o.Category, unit, o.Unit())
+	}
+	flavors, err := tx.Flavors()
+	if err != nil {
+		return err
+	}
+	for _, f := range flavors {
+		if !f.Promoted || f.Retired || f.ID == o.FlavorID {
+			continue
+		}
+		said, there := products[f.ID]
+		other, err := m.offer(f, said, there)
+		if err == nil && other.Category == o.Category && other.Unit() != o.Unit() {
+			return flavor.Conflict("category: %q in %q is %s, as all of one category are, and this product is %s; choose another category for it",
+				other.Name, o.Category, other.Unit(), o.Unit())
+		}
+	}
+	return nil
+}
+
+// EndProduct makes a promoted flavor no product any more, whatever the formula
+// says. The flavor stays as it is.
+func (m *Market) EndProduct(ctx context.Context, p flavor.Principal, id string) error {
+	if err := p.ManagerOnly(); err != nil {
+		return err
+	}
+	if _, err := m.Product(ctx, id); err != nil {
+		return err
+	}
+	return m.store.Write(ctx, func(tx *store.Tx) error {
+		err := tx.PutProduct(flavor.Product{FlavorID: id, Ended: true})
+		if flavor.CodeOf(err) == flavor.CodeNotFound {
+			return notPromoted(id)
+		}
+		return err
+	})
+}
