@@ -193,7 +193,7 @@ func (p ProductPatch) Apply(old Product) (Product, error) {
 		}
 		old.Price = &price
 	case p.Price != nil, p.ByFormula != nil && *p.ByFormula:
-		old.Price = nil
+		old.Price = nil // by the formula
 	}
 	return old, old.Validate()
 }

@@ -40,6 +40,9 @@ type market struct {
 	regions []string
 	err     error
 
+	offer        flavor.Offer
+	productPatch flavor.ProductPatch
+
 	patch       flavor.Patch
 	regionPatch flavor.RegionPatch
 	filter      marketplace.Filter
@@ -186,6 +189,27 @@ func (m *market) DeleteFlavor(ctx context.Context, _ flavor.Principal, id, node 
 	m.note("DeleteFlavor", id, node)
 	_, err := m.change(ctx, flavor.Patch{})
 	return err
+}
+
+func (m *market) Products(context.Context) ([]flavor.Offer, error) {
+	m.note("Products")
+	return []flavor.Offer{m.offer}, m.err
+}
+
+func (m *market) Product(_ context.Context, id string) (flavor.Offer, error) {
+	m.note("Product", id)
+	return m.offer, m.err
+}
+
+func (m *market) ChangeProduct(_ context.Context, _ flavor.Principal, id string, patch flavor.ProductPatch) (flavor.Offer, error) {
+	m.note("ChangeProduct", id)
+	m.productPatch = patch
+	return m.offer, m.err
+}
+
+func (m *market) EndProduct(_ context.Context, _ flavor.Principal, id string) error {
+	m.note("EndProduct", id)
+	return m.err
 }
 
 // people knows the token "good" and the account ann with the password "right".

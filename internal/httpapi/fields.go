@@ -55,6 +55,30 @@ func flavorDocument(p *flavor.Patch) document {
 	}}
 }
 
+// productDocument is a product as it is read: what is the flavor's may be sent
+// back.
+func productDocument(p *flavor.ProductPatch) document {
+	return document{"product", []field{
+		{name: "id", into: &p.ID, attribute: true},
+		{name: "name", into: &p.Name},
+		{name: "category", into: &p.Category},
+		{name: "price", into: &p.Price},
+		{name: "currency", into: &p.Currency},
+		{name: "period", into: &p.Period},
+		{name: "free_to_use", into: &p.Free},
+		{name: "hidden_in_grant_applications", into: &p.Hidden},
+		{name: "vcpus", into: &p.VCPUs},
+		{name: "ram", into: &p.RAM},
+		{name: "gpus", into: &p.GPUs},
+		{name: "cpu_model", into: &p.CPUModel},
+		{name: "memory_model", into: &p.MemoryModel},
+		{name: "gpu_model", into: &p.GPUModel},
+		{name: "description", into: &p.Description},
+		{name: "by_formula", into: &p.ByFormula},
+		{name: "retired", into: &p.Retired},
+	}}
+}
+
 // infrastructureDocument has the output-only fields id and status too: what was
 // read may be sent back. status says nothing.
 func infrastructureDocument(p *flavor.RegionPatch, id **string) document {

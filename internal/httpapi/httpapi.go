@@ -59,12 +59,22 @@ type Public interface {
 	DeleteFlavor(ctx context.Context, p flavor.Principal, id, node string) error
 }
 
+// Products is what the routes of the products call. Products may answer the same
+// slice again and again; it is never modified here.
+type Products interface {
+	Products(ctx context.Context) ([]flavor.Offer, error)
+	Product(ctx context.Context, id string) (flavor.Offer, error)
+	ChangeProduct(ctx context.Context, p flavor.Principal, id string, patch flavor.ProductPatch) (flavor.Offer, error)
+	EndProduct(ctx context.Context, p flavor.Principal, id string) error
+}
+
 // Market is all of the marketplace that is served; *marketplace.Market is one.
 type Market interface {
 	Promoted
 	Private
 	Infrastructures
 	Public
+	Products
 }
 
 // Authenticator tells who sent a credential; *identity.Chain is one. Its errors

@@ -47,6 +47,11 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}", kind: managers, handle: changePromoted},
 		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}", kind: managers, handle: deletePromoted},
 
+		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}/product", kind: user, handle: getProduct},
+		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}/product", kind: managers, handle: changeProduct},
+		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}/product", kind: managers, handle: endProduct},
+		{method: http.MethodGet, pattern: "/v1/products", kind: user, handle: listProducts},
+
 		{method: http.MethodGet, pattern: "/v1/regions", kind: user, handle: listRegions},
 		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors", kind: nova, handle: listRegionFlavors},
 		{method: http.MethodPost, pattern: "/v1/regions/{region}/flavors", kind: nova, handle: createRegionFlavor},

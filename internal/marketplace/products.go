@@ -116,18 +116,10 @@ func (m *Market) ChangeProduct(ctx context.Context, p flavor.Principal, id strin
 		if said.Ended {
 			said = flavor.Product{}
 		}
-		if said, err = patch.Apply(said); err != nil {
+		if said, changed, err = m.repriced(f, said, patch); err != nil {
 			return err
 		}
-		said.FlavorID = id
-		changed, err = m.offer(f, said, true)
-		if flavor.CodeOf(err) == flavor.CodeNotFound {
-			return flavor.Invalid("price is missing: a product has one, is free_to_use, or is priced by the formula of products.pricing, which is not configured here")
-		}
-		if err != nil {
-			return err
-		}
-		if err := agrees(patch, changed); err != nil {
+		if err := patch.Unchanged(changed); err != nil {
 			return err
 		}
 		if err := m.oneUnit(tx, all, changed); err != nil {
@@ -138,16 +130,30 @@ func (m *Market) ChangeProduct(ctx context.Context, p flavor.Principal, id strin
 	return changed, err
 }
 
-// agrees refuses a patch that says something else of the flavor than is so, and
-// one that wants the formula's price and names another.
-func agrees(patch flavor.ProductPatch, o flavor.Offer) error {
-	if err := patch.Unchanged(o); err != nil {
-		return err
+// repriced is what is said of f as a product with what patch names, and f as
+// that product.
+func (m *Market) repriced(f flavor.Flavor, said flavor.Product, patch flavor.ProductPatch) (flavor.Product, flavor.Offer, error) {
+	said.FlavorID = f.ID
+	byFormula := patch.ByFormula != nil && *patch.ByFormula
+	said, err := patch.Apply(said)
+	if err != nil {
+		return said, flavor.Offer{}, err
 	}
-	if patch.ByFormula != nil && *patch.ByFormula != o.ByFormula {
-		return flavor.Invalid("by_formula: with a price, or free_to_use, it is false, and true without; it may be left out")
+	named := said.Price
+	if byFormula {
+		said.Price = nil // a price beside it is the formula's own, as it was read
 	}
-	return nil
+	o, err := m.offer(f, said, true)
+	switch {
+	case flavor.CodeOf(err) == flavor.CodeNotFound:
+		err = flavor.Invalid("price is missing: a product has one, is free_to_use, or is priced by the formula of products.pricing, which is not configured here")
+	case err != nil:
+	case byFormula && named != nil && *named != o.Price:
+		err = flavor.Invalid("price: by the formula it is %s, not %s; leave by_formula out to set another", o.Price, *named)
+	case patch.ByFormula != nil && *patch.ByFormula != o.ByFormula:
+		err = flavor.Invalid("by_formula: is true where no price is named and the product is not free_to_use, else false; it may be left out")
+	}
+	return said, o, err
 }
 
 // oneUnit refuses o where its category is accounted for in another way: by the
