@@ -136,6 +136,9 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		RegionTimeout: cfg.Engine.RegionTimeout,
 		MaxInFlight:   cfg.Engine.MaxInFlight,
 		Sole:          cfg.Database.Driver == "sqlite",
+		Pricing:       cfg.Pricing.Formula(),
+		Category:      cfg.UCloud.DefaultCategory,
+		Provider:      cfg.UCloud.ProviderID,
 	})
 	return &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain}, nil
 }

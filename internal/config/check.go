@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
 )
 
@@ -72,8 +73,31 @@ func (l *loader) check(c *Config) {
 	if c.Promotion.Repair {
 		l.wrong("promotion.repair", "is not in this version: write false")
 	}
+	l.pricing(c.Pricing)
 	if c.UCloud != (UCloud{}) {
 		l.wrong("ucloud", "is not in this version: remove it")
+	}
+}
+
+func (l *loader) pricing(p Pricing) {
+	for _, price := range []struct{ path, text string }{
+		{"pricing.per_vcpu", p.PerVCPU}, {"pricing.per_gb", p.PerGB}, {"pricing.per_gpu", p.PerGPU},
+	} {
+		if price.text == "" {
+			continue
+		}
+		if _, err := flavor.ParseAmount("", price.text); err != nil {
+			l.wrong(price.path, "%s", strings.TrimPrefix(err.Error(), ": "))
+		}
+	}
+	switch {
+	case p.Currency != "" && !flavor.ValidCurrency(p.Currency):
+		l.wrong("pricing.currency", "%q is no currency: write three capital letters, such as DKK", p.Currency)
+	case p.Currency == "" && p.Formula().Configured():
+		l.wrong("pricing.currency", "is missing: the prices beside it are in some currency, such as DKK")
+	}
+	if !slices.Contains(flavor.Periods, flavor.Period(p.Period)) {
+		l.wrong("pricing.period", "%q is no period: write minute, hour or day", p.Period)
 	}
 }
 

@@ -22,6 +22,7 @@ type Config struct {
 	Limits            Limits                    `koanf:"limits"`
 	Identity          []identity.ProviderConfig `koanf:"identity"`
 	Promotion         Promotion                 `koanf:"promotion"`
+	Pricing           Pricing                   `koanf:"pricing"`
 	Engine            Engine                    `koanf:"engine"`
 	UCloud            UCloud                    `koanf:"ucloud"`
 }
@@ -50,6 +51,31 @@ type Promotion struct {
 	Repair  bool   `koanf:"repair"`  // false
 }
 
+// Pricing is what promoted flavors cost as products where no manager has said
+// something else. The prices are decimals such as "0.34"; with none of them
+// there is no formula.
+type Pricing struct {
+	PerVCPU  string `koanf:"per_vcpu"`
+	PerGB    string `koanf:"per_gb"` // of memory, 1024 MB
+	PerGPU   string `koanf:"per_gpu"`
+	Currency string `koanf:"currency"` // three capital letters; "" for none
+	Period   string `koanf:"period"`   // minute, hour or day
+}
+
+// Formula is p as the marketplace has it; of a Config that Load gave.
+func (p Pricing) Formula() flavor.Pricing {
+	f := flavor.Pricing{Currency: p.Currency, Period: flavor.Period(p.Period)}
+	for _, price := range []struct {
+		text string
+		into *flavor.Amount
+	}{{p.PerVCPU, &f.VCPU}, {p.PerGB, &f.GB}, {p.PerGPU, &f.GPU}} {
+		if price.text != "" {
+			*price.into, _ = flavor.ParseAmount("", price.text) // check has tried it
+		}
+	}
+	return f
+}
+
 // Engine bounds the work towards the regions.
 type Engine struct {
 	SweepInterval time.Duration `koanf:"sweep_interval"`
@@ -75,6 +101,7 @@ func Default() Config {
 		CredentialsKeyset: "keyset.json",
 		Limits:            Limits{FailedLoginsPerMinute: 60},
 		Promotion:         Promotion{Install: "manual"},
+		Pricing:           Pricing{Period: "hour"},
 		Engine:            Engine{SweepInterval: 60 * time.Second, MaxInFlight: 32, RegionTimeout: 10 * time.Second},
 	}
 }

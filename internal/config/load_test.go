@@ -73,6 +73,7 @@ identity:
   - {type: keyrock, url: "https://account.example.org/user", app_id: "f00", organizations: {"a.b": Trento, "0123": Spain2}, timeout: 750ms}
   - {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}
 promotion: {install: manual, repair: false}
+pricing: {per_vcpu: "0.05", per_gb: "0.0125", per_gpu: "7.5", currency: DKK, period: day}
 engine: {sweep_interval: 2m, max_in_flight: 5, region_timeout: 1s500ms}
 `
 
@@ -92,6 +93,7 @@ var fullConfig = Config{
 		{Type: "accounts", Users: []identity.Account{{Name: "spain2", PasswordHash: hash, Roles: []string{"InfrastructureManager"}, Regions: []string{"Spain2"}}}},
 	},
 	Promotion: Promotion{Install: "manual"},
+	Pricing:   Pricing{PerVCPU: "0.05", PerGB: "0.0125", PerGPU: "7.5", Currency: "DKK", Period: "day"},
 	Engine:    Engine{SweepInterval: 2 * time.Minute, MaxInFlight: 5, RegionTimeout: 1500 * time.Millisecond},
 }
 
@@ -124,6 +126,8 @@ func TestEnvironment(t *testing.T) {
 		`FLAVORSYNC_IDENTITY=[{type: keyrock, url: "https://account.example.org/user", app_id: f00, organizations: {a.b: Trento, "0123": Spain2}, timeout: 750ms},
 		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
 		"FLAVORSYNC_PROMOTION_REPAIR=",
+		"FLAVORSYNC_PRICING_PER_VCPU=0.05", "FLAVORSYNC_PRICING_PER_GB=0.0125", "FLAVORSYNC_PRICING_PER_GPU=7.5",
+		"FLAVORSYNC_PRICING_CURRENCY=DKK", "FLAVORSYNC_PRICING_PERIOD=day",
 		"FLAVORSYNC_ENGINE_SWEEP_INTERVAL=2m",
 		"FLAVORSYNC_ENGINE_MAX_IN_FLIGHT=5",
 		"FLAVORSYNC_ENGINE_REGION_TIMEOUT=1s500ms",
@@ -202,6 +206,12 @@ func TestWrong(t *testing.T) {
 		{"not in this version", "{promotion: {install: automatic, repair: true}, ucloud: {provider_id: aau, public_key: x, core_url: 'https://x', refresh_token: x, push: v2, default_category: x}}", nil, []string{
 			"promotion.install: automatic is not in this version", "promotion.repair: is not in this version", "ucloud: is not in this version",
 		}},
+		{"prices", `pricing: {per_vcpu: "-1", per_gb: "0.0000001", per_gpu: "99999999999999999999", currency: dkk, period: week}`, nil, []string{
+			`pricing.currency: "dkk" is no currency`, "pricing.per_gb: must have at most 6 digits", "pricing.per_gpu: must be at most",
+			"pricing.per_vcpu: must not be below 0", `pricing.period: "week" is no period`,
+		}},
+		{"a price that was a float", "pricing: {per_vcpu: 0.05, currency: DKK}", nil, []string{"pricing.per_vcpu: must be text: put it in quotes"}},
+		{"prices in no currency", `pricing: {per_gpu: "1"}`, nil, []string{"pricing.currency: is missing"}},
 		{"promotion", "promotion: {install: never}", nil, []string{`promotion.install: "never" is unknown`}},
 		{"oidc and keystone", "identity: [{type: oidc, issuer: 'https://x', audience: y, roles: [{claim: a}]}, {type: keystone}]", nil, []string{
 			"identity[0].type: oidc is not in this version: the types that exist are keyrock and accounts", "identity[1].type: keystone is not in this version",

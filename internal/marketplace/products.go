@@ -33,8 +33,7 @@ func (m *Market) shelve(cat *store.Catalogue) *shelf {
 	}
 	s := &shelf{cat: cat, offers: []flavor.Offer{}}
 	for _, f := range cat.Promoted {
-		said, there := cat.Products[f.ID]
-		if o, err := m.offer(f, said, there); err == nil {
+		if o, err := m.offer(f, cat.Products[f.ID]); err == nil {
 			o.Pushed = cat.Pushed[f.ID].Reference
 			s.offers = append(s.offers, o)
 		}
@@ -44,18 +43,19 @@ func (m *Market) shelve(cat *store.Catalogue) *shelf {
 	return s
 }
 
-// offer is f as a product; said is what a manager said of it, if there is
-// anything. CodeNotFound where it is none, CodeConflict where its price is
-// beyond what can be counted.
-func (m *Market) offer(f flavor.Flavor, said flavor.Product, there bool) (flavor.Offer, error) {
+// offer is f as a product; said is what a manager said of it, if anything.
+// CodeNotFound where it is none, CodeConflict where its price is beyond what can
+// be counted.
+func (m *Market) offer(f flavor.Flavor, said flavor.Product) (flavor.Offer, error) {
 	byFormula := said.Price == nil && !said.Free
-	if said.Ended || !there && !m.pricing.Configured() || byFormula && !m.pricing.Configured() {
+	currency := cmp.Or(said.Currency, m.pricing.Currency)
+	if said.Ended || byFormula && !m.pricing.Configured() || currency == "" {
 		return flavor.Offer{}, flavor.NotFound("%q is no product: PUT /v1/promotedflavors/%s/product makes it one", f.Name, f.ID)
 	}
 	o := flavor.Offer{
 		FlavorID: f.ID, Name: f.Name, Retired: f.Retired, VCPUs: f.VCPUs, RAM: f.RAM, GPUs: f.GPUs(), ByFormula: byFormula,
 		Category: cmp.Or(said.Category, flavor.DefaultCategory(f.Spec, m.category)),
-		Currency: cmp.Or(said.Currency, m.pricing.Currency), Period: cmp.Or(said.Period, m.pricing.Period),
+		Currency: currency, Period: cmp.Or(said.Period, m.pricing.Period),
 		Free: said.Free, Hidden: said.Hidden, CPUModel: said.CPUModel, MemoryModel: said.MemoryModel,
 		GPUModel: said.GPUModel, Description: cmp.Or(said.Description, f.Description),
 	}
@@ -86,8 +86,7 @@ func (m *Market) Product(ctx context.Context, id string) (flavor.Offer, error) {
 	if !ok || !f.Promoted {
 		return flavor.Offer{}, notPromoted(id)
 	}
-	said, there := cat.Products[id]
-	o, err := m.offer(f, said, there)
+	o, err := m.offer(f, cat.Products[id])
 	o.Pushed = cat.Pushed[id].Reference
 	return o, err
 }
@@ -143,10 +142,12 @@ func (m *Market) repriced(f flavor.Flavor, said flavor.Product, patch flavor.Pro
 	if byFormula {
 		said.Price = nil // a price beside it is the formula's own, as it was read
 	}
-	o, err := m.offer(f, said, true)
+	o, err := m.offer(f, said)
 	switch {
+	case cmp.Or(said.Currency, m.pricing.Currency) == "":
+		err = flavor.Invalid("currency is missing: say which, such as DKK; pricing.currency, which holds for all that name none, is not configured here")
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
-		err = flavor.Invalid("price is missing: a product has one, is free_to_use, or is priced by the formula of products.pricing, which is not configured here")
+		err = flavor.Invalid("price is missing: a product has one, is free_to_use, or is priced by the formula of pricing, which is not configured here")
 	case err != nil:
 	case byFormula && named != nil && *named != o.Price:
 		err = flavor.Invalid("price: by the formula it is %s, not %s; leave by_formula out to set another", o.Price, *named)
@@ -175,8 +176,7 @@ func (m *Market) oneUnit(tx *store.Tx, products map[string]flavor.Product, o fla
 		if !f.Promoted || f.Retired || f.ID == o.FlavorID {
 			continue
 		}
-		said, there := products[f.ID]
-		other, err := m.offer(f, said, there)
+		other, err := m.offer(f, products[f.ID])
 		if err == nil && other.Category == o.Category && other.Unit() != o.Unit() {
 			return flavor.Conflict("category: %q in %q is %s, as all of one category are, and this product is %s; choose another category for it",
 				other.Name, o.Category, other.Unit(), o.Unit())
