@@ -141,6 +141,8 @@ type Patch struct {
 	Public      *bool
 	Retired     *bool
 	Nodes       *[]string // of `nodes`, or of the one `node`
+	// Accelerators follow from extra specs and name; see AcceleratorsUnchanged.
+	Accelerators *[]Accelerator
 }
 
 // Spec is the spec a POST describes. name, vcpus, ram and disk must be there;
@@ -180,6 +182,16 @@ func (p Patch) Apply(s Spec) Spec {
 		s.ExtraSpecs = maps.Clone(*p.ExtraSpecs)
 	}
 	return s
+}
+
+// AcceleratorsUnchanged refuses accelerators that p's flavor has neither before
+// p nor after it: they are read from elsewhere, and sent back at most.
+func (p Patch) AcceleratorsUnchanged(before Spec) error {
+	if p.Accelerators == nil || slices.Equal(*p.Accelerators, before.Accelerators()) ||
+		slices.Equal(*p.Accelerators, p.Apply(before).Accelerators()) {
+		return nil
+	}
+	return Invalid("accelerators: follow from the extra specs and the name, and may not change by themselves; change extra_specs")
 }
 
 func set[T any](field *T, value *T) {

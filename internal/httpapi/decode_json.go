@@ -104,9 +104,23 @@ func (r jsonReader) value(f field) error {
 		text, err := r.text(f.name)
 		*into = &text
 		return err
+	case *string:
+		text, err := r.text(f.name)
+		*into = text
+		return err
 	case **flavor.Secret:
 		text, err := r.text(f.name)
 		*into = new(flavor.Secret(text))
+		return err
+	case *int:
+		token, err := r.want(f.name, "a whole number", jsontext.KindNumber)
+		if err != nil {
+			return err
+		}
+		n, err := whole(f.name, token.String())
+		if err == nil {
+			*into = *n
+		}
 		return err
 	case **int:
 		token, err := r.want(f.name, "a whole number", jsontext.KindNumber)
@@ -144,6 +158,8 @@ func (r jsonReader) value(f field) error {
 			return err
 		}
 		return r.members(into, "")
+	case severalOf:
+		return r.objects(f.name, into)
 	}
 	panic("httpapi: no way to read " + f.name)
 }
@@ -169,6 +185,26 @@ func (r jsonReader) specs(name string) (map[string]string, error) {
 		key := token.String()
 		if specs[key], err = r.text(name + "." + key); err != nil {
 			return nil, err
+		}
+	}
+}
+
+func (r jsonReader) objects(name string, several severalOf) error {
+	if _, err := r.want(name, "an array of objects", jsontext.KindBeginArray); err != nil {
+		return err
+	}
+	for {
+		token, err := r.token()
+		switch {
+		case err != nil:
+			return err
+		case token.Kind() == jsontext.KindEndArray:
+			return nil
+		case token.Kind() != jsontext.KindBeginObject:
+			return flavor.Invalid("%s: must be an array of objects, without %s", name, kindName(token))
+		}
+		if err := r.members(several.one(), ""); err != nil {
+			return err
 		}
 	}
 }

@@ -197,6 +197,13 @@ func (r *xmlReader) value(e xml.StartElement, f field) error {
 	switch into := f.into.(type) {
 	case []field:
 		return r.object(e, into)
+	case severalOf:
+		return r.children(f.name, func(e xml.StartElement) error {
+			if e.Name.Local != into.item {
+				return unknownElement(e)
+			}
+			return r.object(e, into.one())
+		})
 	case **map[string]string:
 		specs, err := r.specs()
 		*into = &specs
@@ -211,6 +218,13 @@ func (r *xmlReader) value(e xml.StartElement, f field) error {
 	switch into := f.into.(type) {
 	case **string:
 		*into = &text
+	case *string:
+		*into = text
+	case *int:
+		var n *int
+		if n, err = whole(f.name, trimmed); err == nil {
+			*into = *n
+		}
 	case **flavor.Secret:
 		*into = new(flavor.Secret(text))
 	case **int:

@@ -85,7 +85,7 @@ func appendFlavorJSON(b []byte, f *flavor.Flavor) []byte {
 	if f.Retired {
 		b = append(b, `, "retired": true`...)
 	}
-	return append(b, '}')
+	return append(appendAcceleratorsJSON(b, f.Accelerators()), '}')
 }
 
 // saysFactor says whether the factor is another than Nova's default; 0 is a
@@ -127,7 +127,7 @@ func appendFlavorXML(b []byte, f *flavor.Flavor) []byte {
 	if f.Retired {
 		b = append(b, "<retired>true</retired>"...)
 	}
-	return append(b, "</flavor>"...)
+	return append(appendAcceleratorsXML(b, f.Accelerators()), "</flavor>"...)
 }
 
 // encodeRegions is {"Infrastructures": [{"id", "name"}]}, with the capital that

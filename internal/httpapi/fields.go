@@ -12,9 +12,11 @@ import (
 // field is one member of a body, in either format, and where it goes:
 //
 //	**string, **flavor.Secret, **int, **float64, **bool   one value
+//	*string, *int                                         one value, zero where absent
 //	**map[string]string                                   extra specs
 //	severalNodes, oneNode                                 a flavor's nodes
 //	[]field                                               an object
+//	severalOf                                             a list of objects
 type field struct {
 	name string
 	into any
@@ -28,6 +30,13 @@ type severalNodes struct{ nodes **[]string }
 // oneNode is the member that names one node in JSON, and the element that names
 // one of several in XML.
 type oneNode struct{ nodes **[]string }
+
+// severalOf is a list of objects: in XML an element whose children are all called
+// item. one makes room for one more, and is where its members go.
+type severalOf struct {
+	item string
+	one  func() []field
+}
 
 // document is what a body may be: the envelope's name and the members.
 type document struct {
@@ -52,6 +61,22 @@ func flavorDocument(p *flavor.Patch) document {
 		{name: "rxtx_factor", into: &p.RxTxFactor},
 		{name: "extra_specs", into: &p.ExtraSpecs},
 		{name: "retired", into: &p.Retired},
+		{name: "accelerators", into: acceleratorFields(&p.Accelerators)},
+	}}
+}
+
+// acceleratorFields are those of an output-only list, as it may be sent back.
+func acceleratorFields(list **[]flavor.Accelerator) severalOf {
+	return severalOf{"accelerator", func() []field {
+		if *list == nil {
+			*list = new([]flavor.Accelerator)
+		}
+		**list = append(**list, flavor.Accelerator{})
+		a := &(**list)[len(**list)-1]
+		return []field{
+			{name: "number", into: &a.Number}, {name: "vendor", into: &a.Vendor}, {name: "model", into: &a.Model},
+			{name: "memory", into: &a.Memory}, {name: "type", into: &a.Type},
+		}
 	}}
 }
 

@@ -175,6 +175,9 @@ func (k *call) flavors(list []flavor.Flavor, err error) error {
 	if err != nil {
 		return err
 	}
+	if list, err = k.byGPU(list); err != nil {
+		return err
+	}
 	if list, err = k.page(list); err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func unchangeableInRegion(f flavor.Flavor, patch flavor.Patch) error {
 	case patch.Nodes != nil && !sameNodes(*patch.Nodes, f.Nodes):
 		return flavor.Invalid("nodes: may not change here; PUT /v1/flavors/{id} installs")
 	}
-	return nil
+	return patch.AcceleratorsUnchanged(f.Spec)
 }
 
 // inPlace changes the description and the extra specs of nf to spec's: both or,

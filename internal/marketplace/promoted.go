@@ -110,6 +110,9 @@ func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id stri
 	if patch.ID != nil && *patch.ID != id {
 		return flavor.Flavor{}, flavor.Invalid("id: an id may not change")
 	}
+	if err := patch.AcceleratorsUnchanged(old.Spec); err != nil {
+		return flavor.Flavor{}, err
+	}
 	spec := patch.Apply(old.Spec)
 	if err := spec.Validate(); err != nil {
 		return flavor.Flavor{}, err

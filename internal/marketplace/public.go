@@ -458,6 +458,9 @@ func unchangeable(f found, patch flavor.Patch) error {
 	if patch.Retired != nil && *patch.Retired != f.Retired {
 		return flavor.Invalid("retired: a manager retires a promoted flavor with PUT /v1/promotedflavors/{id}")
 	}
+	if err := patch.AcceleratorsUnchanged(f.Spec); err != nil {
+		return err
+	}
 	if ds := f.Differences(patch.Apply(f.Spec)); len(ds) > 0 {
 		return flavor.Invalid("%s: may not change here; PUT /v1/regions/{region}/flavors/{id} changes a private flavor, PUT /v1/promotedflavors/{id} a promoted one", ds[0].Field)
 	}
