@@ -139,6 +139,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		Pricing:       cfg.Pricing.Formula(),
 		Category:      cfg.UCloud.DefaultCategory,
 		Provider:      cfg.UCloud.ProviderID,
+		GLUE2:         cfg.GLUE2,
 	})
 	return &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain}, nil
 }

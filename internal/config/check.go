@@ -74,6 +74,7 @@ func (l *loader) check(c *Config) {
 		l.wrong("promotion.repair", "is not in this version: write false")
 	}
 	l.pricing(c.Pricing)
+	l.wrongAll("glue2", c.GLUE2.Validate())
 	if c.UCloud != (UCloud{}) {
 		l.wrong("ucloud", "is not in this version: remove it")
 	}
@@ -137,6 +138,9 @@ func (c *Config) Warnings() []string {
 	}
 	if slices.ContainsFunc(c.Outgoing.AllowNetworks, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
 		warn("outgoing.allow_networks: allows every address, so whoever registers an infrastructure may have this machine and its network called")
+	}
+	for _, warning := range c.GLUE2.Warnings() {
+		warn("glue2.%s", warning)
 	}
 	return all
 }

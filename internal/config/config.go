@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/glue2"
 	"github.com/flavorsync/flavorsync/internal/identity"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	Pricing           Pricing                   `koanf:"pricing"`
 	Engine            Engine                    `koanf:"engine"`
 	UCloud            UCloud                    `koanf:"ucloud"`
+	GLUE2             glue2.Config              `koanf:"glue2"`
 }
 
 // Database is where everything is stored.

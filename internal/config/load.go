@@ -249,13 +249,19 @@ func (l *loader) provider(path string, entry any) identity.ProviderConfig {
 	if kind == identity.TypeKeyRock || kind == identity.TypeAccounts {
 		l.into(&p, fields, path)
 	}
-	if joined, ok := p.Validate().(interface{ Unwrap() []error }); ok {
+	l.wrongAll(path, p.Validate())
+	return p
+}
+
+// wrongAll reports the errors of a part's own validation, joined, each of which
+// begins with a setting's path inside the part.
+func (l *loader) wrongAll(path string, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is the join itself
 		for _, err := range joined.Unwrap() {
 			field, message, _ := strings.Cut(err.Error(), ": ")
 			l.wrong(join(path, field), "%s", message)
 		}
 	}
-	return p
 }
 
 // into decodes the settings under path into target. A name that is not exactly
@@ -305,6 +311,11 @@ func (l *loader) unknown(value any, t reflect.Type, path string) {
 			}
 		}
 	case map[string]any:
+		if t.Kind() == reflect.Map {
+			for key, inner := range v {
+				l.unknown(inner, t.Elem(), fmt.Sprintf("%s[%s]", path, key))
+			}
+		}
 		if t.Kind() != reflect.Struct {
 			return
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/flavorsync/flavorsync/internal/glue2"
 	"github.com/flavorsync/flavorsync/internal/identity"
 )
 
@@ -75,6 +76,7 @@ identity:
 promotion: {install: manual, repair: false}
 pricing: {per_vcpu: "0.05", per_gb: "0.0125", per_gpu: "7.5", currency: DKK, period: day}
 engine: {sweep_interval: 2m, max_in_flight: 5, region_timeout: 1s500ms}
+glue2: {sites: {a.b: {gocdb: BIFI, gocdb_id: 12249G0, endpoint: "https://k:5000/v3", vos: [{name: ops, auth: {project_id: p1}}]}}}
 `
 
 var fullConfig = Config{
@@ -95,6 +97,9 @@ var fullConfig = Config{
 	Promotion: Promotion{Install: "manual"},
 	Pricing:   Pricing{PerVCPU: "0.05", PerGB: "0.0125", PerGPU: "7.5", Currency: "DKK", Period: "day"},
 	Engine:    Engine{SweepInterval: 2 * time.Minute, MaxInFlight: 5, RegionTimeout: 1500 * time.Millisecond},
+	GLUE2: glue2.Config{Sites: map[string]glue2.Site{"a.b": {
+		GOCDB: "BIFI", GOCDBID: "12249G0", Endpoint: "https://k:5000/v3", VOs: []glue2.VO{{Name: "ops", Auth: glue2.Auth{ProjectID: "p1"}}},
+	}}},
 }
 
 func TestFile(t *testing.T) {
@@ -127,6 +132,7 @@ func TestEnvironment(t *testing.T) {
 		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
 		"FLAVORSYNC_PROMOTION_REPAIR=",
 		"FLAVORSYNC_PRICING_PER_VCPU=0.05", "FLAVORSYNC_PRICING_PER_GB=0.0125", "FLAVORSYNC_PRICING_PER_GPU=7.5",
+		`FLAVORSYNC_GLUE2_SITES={a.b: {gocdb: BIFI, gocdb_id: 12249G0, endpoint: "https://k:5000/v3", vos: [{name: ops, auth: {project_id: p1}}]}}`,
 		"FLAVORSYNC_PRICING_CURRENCY=DKK", "FLAVORSYNC_PRICING_PERIOD=day",
 		"FLAVORSYNC_ENGINE_SWEEP_INTERVAL=2m",
 		"FLAVORSYNC_ENGINE_MAX_IN_FLIGHT=5",
@@ -212,6 +218,11 @@ func TestWrong(t *testing.T) {
 		}},
 		{"a price that was a float", "pricing: {per_vcpu: 0.05, currency: DKK}", nil, []string{"pricing.per_vcpu: must be text: put it in quotes"}},
 		{"prices in no currency", `pricing: {per_gpu: "1"}`, nil, []string{"pricing.currency: is missing"}},
+		{"sites of EGI", "glue2: {sites: {Trento: {gocdb: 'A B', endpoint: x, vos: [{name: ops, auht: {}}], gocbd_id: 1}, 'a b': {}}}", nil, []string{
+			"glue2.sites[Trento].endpoint: must be an http", "glue2.sites[Trento].gocbd_id: is no setting: there are gocdb,", "glue2.sites[Trento].gocdb: must be the site's name",
+			"glue2.sites[Trento].vos[0].auht: is no setting: there are name, auth", "glue2.sites[Trento].vos[0].auth.project_id: is missing",
+			`glue2.sites[a b]: "a b" is no region's name`, "glue2.sites[a b].endpoint: is missing", "glue2.sites[a b].gocdb: is missing", "glue2.sites[a b].vos: is missing",
+		}},
 		{"promotion", "promotion: {install: never}", nil, []string{`promotion.install: "never" is unknown`}},
 		{"oidc and keystone", "identity: [{type: oidc, issuer: 'https://x', audience: y, roles: [{claim: a}]}, {type: keystone}]", nil, []string{
 			"identity[0].type: oidc is not in this version: the types that exist are keyrock and accounts", "identity[1].type: keystone is not in this version",

@@ -191,6 +191,11 @@ func (m *market) DeleteFlavor(ctx context.Context, _ flavor.Principal, id, node 
 	return err
 }
 
+func (m *market) GLUE2(_ context.Context, _ flavor.Principal, region string) ([]byte, error) {
+	m.note("GLUE2", region)
+	return []byte(`{"Share":[]}`), m.err
+}
+
 func (m *market) Products(context.Context) ([]flavor.Offer, error) {
 	m.note("Products")
 	return []flavor.Offer{m.offer}, m.err

@@ -41,6 +41,11 @@ type Private interface {
 	DeleteRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string) error
 }
 
+// Views are the catalogue in the words of others.
+type Views interface {
+	GLUE2(ctx context.Context, p flavor.Principal, region string) ([]byte, error)
+}
+
 // Infrastructures is what the infrastructure routes call.
 type Infrastructures interface {
 	Infrastructures(ctx context.Context, p flavor.Principal) ([]flavor.Region, error)
@@ -75,6 +80,7 @@ type Market interface {
 	Infrastructures
 	Public
 	Products
+	Views
 }
 
 // Authenticator tells who sent a credential; *identity.Chain is one. Its errors

@@ -59,6 +59,8 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: changeRegionFlavor},
 		{method: http.MethodDelete, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: deleteRegionFlavor},
 
+		{method: http.MethodGet, pattern: "/v1/regions/{region}/glue2", kind: nova, handle: getGLUE2},
+
 		{method: http.MethodGet, pattern: "/v1/infrastructures", kind: nova, handle: listInfrastructures},
 		{method: http.MethodPost, pattern: "/v1/infrastructures", kind: nova, handle: createInfrastructure},
 		{method: http.MethodGet, pattern: "/v1/infrastructures/{id}", kind: nova, handle: getInfrastructure},
@@ -391,6 +393,19 @@ func deleteRegionFlavor(k *call) error {
 	}
 	defer release()
 	return k.deleted(k.s.cfg.Market.DeleteRegionFlavor(k.ctx, k.who, region, k.keystoneToken(), id))
+}
+
+// getGLUE2 is JSON whatever is accepted: EGI's readers know nothing else.
+func getGLUE2(k *call) error {
+	region, err := k.region("region")
+	if err != nil {
+		return err
+	}
+	body, err := k.s.cfg.Market.GLUE2(k.ctx, k.who, region)
+	if err != nil {
+		return err
+	}
+	return k.representation(contentTypes[asJSON], body, etag(body), strconv.Itoa(len(body)))
 }
 
 // Infrastructures.

@@ -39,6 +39,8 @@ func TestEveryPathReachesTheMarket(t *testing.T) {
 		{"GET", "/v1/region/Trento/flavors/1", "", "RegionFlavor Trento 1", 200},
 		{"PUT", "/v1/regions/Trento/flavors/1", body, "ChangeRegionFlavor Trento 1", 200},
 		{"DELETE", "/v1/region/Trento/flavors/1", "", "DeleteRegionFlavor Trento 1", 204},
+		{"GET", "/v1/regions/Trento/glue2", "", "GLUE2 Trento", 200},
+		{"GET", "/v1/nodes/Trento/glue2", "", "GLUE2 Trento", 200},
 		{"GET", "/v1/infrastructures", "", "Infrastructures", 200},
 		{"POST", "/v1/infrastructures", body, "CreateInfrastructure", 201},
 		{"GET", "/v1/infrastructures/Mordor", "", "Infrastructure Mordor", 200},

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/glue2"
 	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
 )
@@ -40,6 +41,8 @@ type Config struct {
 	Category string
 	// Provider is the id of the UCloud provider we are; "" is none.
 	Provider string
+	// GLUE2 says which regions are sites of EGI.
+	GLUE2 glue2.Config
 }
 
 // Market applies the rules of the marketplace. Its methods are safe for
@@ -58,6 +61,7 @@ type Market struct {
 	pricing  flavor.Pricing
 	category string
 	provider string
+	glue2    glue2.Config
 	shelf    atomic.Pointer[shelf]
 
 	working sync.WaitGroup // looks, which may outlast the request
@@ -75,7 +79,7 @@ func New(cfg Config) *Market {
 		store: cfg.Store, clouds: cfg.Clouds, log: cfg.Log,
 		timeout: cfg.RegionTimeout, sole: cfg.Sole,
 		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
-		pricing: cfg.Pricing, category: cfg.Category, provider: cfg.Provider,
+		pricing: cfg.Pricing, category: cfg.Category, provider: cfg.Provider, glue2: cfg.GLUE2,
 		slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
 	}
 }
