@@ -81,14 +81,14 @@ func (s Spec) Accelerators() []Accelerator {
 
 const typeGPU = "GPU"
 
-// isGPU takes what has no type for a GPU: it is what nearly all of them are.
-func (a Accelerator) isGPU() bool { return a.Type == "" || strings.Contains(a.Type, typeGPU) }
+// IsGPU says whether a is a GPU. What has no type is taken for one: nearly all are.
+func (a Accelerator) IsGPU() bool { return a.Type == "" || strings.Contains(a.Type, typeGPU) }
 
 // GPUs is how many GPUs s has in all, without accelerators of another type.
 func (s Spec) GPUs() int {
 	n := 0
 	for _, a := range s.Accelerators() {
-		if a.isGPU() {
+		if a.IsGPU() {
 			n += a.Number
 		}
 	}
@@ -110,14 +110,16 @@ func (a Accelerator) IsModel(wanted string) bool {
 	}
 	model := words(strings.ToLower(a.Model))
 	for i := range model {
-		rest, ok := strings.Join(want, ""), true
+		rest := strings.Join(want, "")
 		for _, word := range model[i:] {
-			if rest, ok = strings.CutPrefix(rest, word); !ok {
+			after, ok := strings.CutPrefix(rest, word)
+			if !ok {
 				break
 			}
-			if rest == "" {
+			if after == "" {
 				return true
 			}
+			rest = after
 		}
 	}
 	return false
@@ -163,7 +165,7 @@ func (e extraSpecs) fill(a Accelerator) Accelerator {
 	a.Model = cmp.Or(a.Model, e.line("Accelerator:Model", "gpu_model", "gpu:model"))
 	a.Vendor = cmp.Or(a.Vendor, e.line("Accelerator:Vendor", "gpu_vendor", "gpu:vendor"))
 	a.Memory = cmp.Or(a.Memory, gigabytes(e.get("Accelerator:Memory")))
-	if a.Vendor == "" && a.isGPU() {
+	if a.Vendor == "" && a.IsGPU() {
 		a.Vendor = maker(a.Model)
 	} else {
 		a.Vendor = cmp.Or(maker(a.Vendor), a.Vendor)

@@ -109,7 +109,7 @@ func TestAcceleratorsOfAliases(t *testing.T) {
 		"instinct:1":            gpu(1, "AMD", "instinct"),
 		"intel-flex170:1":       gpu(1, "Intel", "flex170"),
 		"intel-gpu:1":           gpu(1, "Intel", ""),
-		" a30 : 1 , nvme0:4":    gpu(1, "NVIDIA", "a30"),
+		" a30 : 1 , nvme0:4":    gpu(1, "NVIDIA", "a30"), //nolint:gocritic // its blanks are the case
 		"a100:x,t4:2,v100":      gpu(2, "NVIDIA", "t4"),
 		"a100:1:1":              nil,
 		"gpu":                   nil,

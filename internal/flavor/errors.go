@@ -28,6 +28,8 @@ const (
 	CodeUnreachable  Code = "unreachable"     // 502: an OpenStack cannot be asked, or refuses our service account
 	CodeUnavailable  Code = "unavailable"     // 503, with RetryAfter: the identity provider cannot be reached
 	CodeInternal     Code = "internal"        // 500: its text goes to the log only
+
+	CodeNotImplemented Code = "not_implemented" // 501: a call of UCloud's that this provider does not have
 )
 
 // Error is a failure the client is told of. Message tells who, what, where and
