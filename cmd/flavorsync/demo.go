@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -36,7 +37,8 @@ func demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Run the whole product on this machine, with a simulated federation",
 		Long: `Run the whole product on this machine: Flavorsync, and a simulated federation
-with a Keystone, a KeyRock and the Novas of Spain2, Trento and Lannion2. It
+with a Keystone, a KeyRock, the Novas of Spain2, Trento and Lannion2, and a
+UCloud that reads the promoted flavors as products. It
 prints where they are, who may come in and commands to paste, then its log.
 
 The clouds are new at every start. With --data the catalogue is kept, and its
@@ -67,7 +69,11 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 	defer logged.release()
 	log := jsonLog(logged)
 
-	cloud, err := startCloud(flags.cloudListen) //nolint:contextcheck // it outlives ctx: requests that run need it
+	core, err := newDemoCore()
+	if err != nil {
+		return err
+	}
+	cloud, err := startCloud(flags.cloudListen, core) //nolint:contextcheck // it outlives ctx: requests that run need it
 	if err != nil {
 		return err
 	}
@@ -77,6 +83,7 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
+	core.serves("http://" + reachable(listener.Addr().String()))
 	dir, remove, err := demoDirectory(flags.dir)
 	if err != nil {
 		return err
@@ -94,8 +101,9 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 	if err := cloud.join(ctx, s.db); err != nil {
 		return unlessStopped(ctx, log, err)
 	}
+	core.catchUp(ctx, s)
 	err = demoText.Execute(out, map[string]any{
-		"API": "http://" + reachable(listener.Addr().String()), "Cloud": cloud.base, "Keystone": cloud.keystone, "KeyRock": cloud.keyrock,
+		"UCloud": cloud.core.url, "API": "http://" + reachable(listener.Addr().String()), "Cloud": cloud.base, "Keystone": cloud.keystone, "KeyRock": cloud.keyrock,
 		"Data": dir, "Kept": flags.dir != "",
 	})
 	if err != nil {
@@ -173,11 +181,12 @@ type demoCloud struct {
 	*simstack.Stack
 	address                 netip.Addr // to call
 	base, keystone, keyrock string
+	core                    *demoCore
 	stop                    func()
 }
 
-func startCloud(address string) (*demoCloud, error) {
-	stack := simstack.New(simstack.Options{Regions: demoRegions})
+func startCloud(address string, core *demoCore) (*demoCloud, error) {
+	stack := simstack.New(simstack.Options{Regions: demoRegions, Beside: map[string]http.Handler{"ucloud": core}})
 	base, stop, err := stack.Start(address)
 	if err != nil {
 		return nil, listenError("--cloud-listen", address, err)
@@ -190,7 +199,8 @@ func startCloud(address string) (*demoCloud, error) {
 	}
 	base = "http://" + at.String()
 	stack.SetBaseURL(base)
-	cloud := &demoCloud{stack, at.Addr().WithZone(""), base, stack.KeystoneURL(), stack.KeyRockURL(), stop}
+	core.url = base + "/ucloud"
+	cloud := &demoCloud{stack, at.Addr().WithZone(""), base, stack.KeystoneURL(), stack.KeyRockURL(), core, stop}
 	if at.String() != listening {
 		// Each caller of the catalog reaches this machine by a name of its own.
 		stack.SetBaseURL("")
@@ -277,6 +287,9 @@ func demoConfig(cloud *demoCloud, dir string) (*config.Config, error) {
 		a.PasswordHash = flavor.Secret(hash)
 		accounts.Users = append(accounts.Users, a)
 	}
+	cfg.UCloud.ProviderID, cfg.UCloud.PublicKey = cloud.core.Provider(), cloud.core.PublicKey()
+	cfg.UCloud.CoreURL, cfg.UCloud.RefreshToken = cloud.core.url, flavor.Secret(cloud.core.RefreshToken())
+	cfg.GLUE2.Sites = demoSites(cloud.keystone)
 	cfg.Identity = []identity.ProviderConfig{{Type: identity.TypeKeyRock, URL: cloud.keyrock}, accounts}
 	return &cfg, nil
 }
@@ -285,6 +298,7 @@ var demoText = template.Must(template.New("demo").Parse(strings.TrimLeft(`
 Flavorsync         {{.API}}        (database in {{.Data}}{{if not .Kept}}, removed at the end{{end}})
 Keystone           {{.Keystone}}        Novas of Spain2, Trento and Lannion2 in its catalog
 KeyRock            {{.KeyRock}}
+UCloud's Core      {{.UCloud}}        this is its provider aau; /_sim/token signs in as it, /_sim/products is what its users see
 
 IdM tokens         manager, owner-spain2, owner-trento, owner-lannion2, user
 Basic accounts     manager:manager-secret, spain2:spain2-secret, trento:trento-secret, lannion2:lannion2-secret

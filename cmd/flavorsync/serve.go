@@ -113,9 +113,10 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 		})
 	}
 	working.Go(func() { s.recover(ctx, cfg.Engine.SweepInterval) })
+	working.Go(func() { s.ucloud.Run(ctx) })
 
 	server := httpapi.New(httpapi.Config{
-		Market: s.market, Identity: s.chain, Log: s.log, Ready: s.db.Ping,
+		Market: s.market, Identity: s.chain, UCloud: s.ucloud, Log: s.log, Ready: s.db.Ping,
 		OpenAPI: api.OpenAPI, XSD: api.XSD,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		Observe: metrics.observe,

@@ -13,6 +13,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/marketplace"
 	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
+	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
 // owner says whose database one is. A demo's passwords are public, so nobody
@@ -110,6 +111,7 @@ type service struct {
 	clouds  *openstack.Clouds
 	market  *marketplace.Market
 	chain   *identity.Chain
+	ucloud  *ucloud.Provider // nil: none is configured
 }
 
 // newService opens the database and wires the product. Close it.
@@ -141,7 +143,13 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		Provider:      cfg.UCloud.ProviderID,
 		GLUE2:         cfg.GLUE2,
 	})
-	return &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain}, nil
+	provider := cfg.Provider()
+	provider.Store, provider.Products, provider.Log = db, market, log
+	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain}
+	if s.ucloud, err = ucloud.New(provider); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
 
 // recover settles the flavor changes a crash left, now and every interval until
@@ -162,6 +170,7 @@ func (s *service) recover(ctx context.Context, interval time.Duration) {
 }
 
 func (s *service) close() error {
+	s.ucloud.Close()
 	s.market.Close()
 	s.clouds.Close()
 	s.chain.Close()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
+	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
 // check tells what is of the right type and yet no good.
@@ -75,8 +76,14 @@ func (l *loader) check(c *Config) {
 	}
 	l.pricing(c.Pricing)
 	l.wrongAll("glue2", c.GLUE2.Validate())
-	if c.UCloud != (UCloud{}) {
-		l.wrong("ucloud", "is not in this version: remove it")
+	l.wrongAll("ucloud", c.Provider().Validate())
+	switch c.UCloud.Push {
+	case ucloud.V2, ucloud.V1, ucloud.Off:
+	default:
+		l.wrong("ucloud.push", "%q is unknown: write v2, v1 or off", string(c.UCloud.Push))
+	}
+	if !flavor.ValidCategory(c.UCloud.DefaultCategory) {
+		l.wrong("ucloud.default_category", "must have 1 to 64 letters, digits and . _ -, and begin with a letter or a digit, such as uc-general")
 	}
 }
 

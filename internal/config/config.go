@@ -9,6 +9,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/glue2"
 	"github.com/flavorsync/flavorsync/internal/identity"
+	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
 // Config is the configuration; its fields mirror the YAML. What is secret in it
@@ -85,14 +86,29 @@ type Engine struct {
 	RegionTimeout time.Duration `koanf:"region_timeout"` // of one call to one region
 }
 
-// UCloud is the UCloud provider; this version has none, so all of it is empty.
+// UCloud is the provider of UCloud that this is, if provider_id is set.
 type UCloud struct {
 	ProviderID      string        `koanf:"provider_id"`
-	PublicKey       string        `koanf:"public_key"`
-	CoreURL         string        `koanf:"core_url"`
-	RefreshToken    flavor.Secret `koanf:"refresh_token"`
-	Push            string        `koanf:"push"`
-	DefaultCategory string        `koanf:"default_category"`
+	PublicKey       string        `koanf:"public_key"`       // base64, as UCloud shows it
+	CoreURL         string        `koanf:"core_url"`         // where UCloud itself is
+	RefreshToken    flavor.Secret `koanf:"refresh_token"`    // as UCloud shows it
+	Push            ucloud.Mode   `koanf:"push"`             // v2, v1 or off
+	PushInterval    time.Duration `koanf:"push_interval"`    // how often what Core has is compared
+	DefaultCategory string        `koanf:"default_category"` // of products that name none
+}
+
+// Provider is the settings as package ucloud has them. How to push says nothing
+// where no provider is named: it has a default.
+func (c *Config) Provider() ucloud.Config {
+	u := c.UCloud
+	if u.ProviderID == "" && u.PublicKey == "" && u.CoreURL == "" && u.RefreshToken == "" {
+		u.Push = ucloud.Off
+	}
+	return ucloud.Config{
+		ProviderID: u.ProviderID, PublicKey: u.PublicKey, CoreURL: u.CoreURL, RefreshToken: u.RefreshToken,
+		Push: u.Push, PushInterval: u.PushInterval,
+		AllowHTTP: c.Outgoing.AllowHTTP, AllowNetworks: c.Outgoing.AllowNetworks,
+	}
 }
 
 // Default is the configuration where nothing is configured.
@@ -104,6 +120,7 @@ func Default() Config {
 		Limits:            Limits{FailedLoginsPerMinute: 60},
 		Promotion:         Promotion{Install: "manual"},
 		Pricing:           Pricing{Period: "hour"},
+		UCloud:            UCloud{Push: ucloud.V2, PushInterval: 15 * time.Minute, DefaultCategory: "uc-general"},
 		Engine:            Engine{SweepInterval: 60 * time.Second, MaxInFlight: 32, RegionTimeout: 10 * time.Second},
 	}
 }

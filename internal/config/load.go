@@ -256,7 +256,7 @@ func (l *loader) provider(path string, entry any) identity.ProviderConfig {
 // wrongAll reports the errors of a part's own validation, joined, each of which
 // begins with a setting's path inside the part.
 func (l *loader) wrongAll(path string, err error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is the join itself
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
 			field, message, _ := strings.Cut(err.Error(), ": ")
 			l.wrong(join(path, field), "%s", message)

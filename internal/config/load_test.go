@@ -17,6 +17,7 @@ import (
 
 	"github.com/flavorsync/flavorsync/internal/glue2"
 	"github.com/flavorsync/flavorsync/internal/identity"
+	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
 const hash = "$2a$04$EPUJiSnE9ItMJDYrkFbzTuWdMoBf7P5LJ5CqyKxLfZRHPwSfk3nRm"
@@ -77,7 +78,11 @@ promotion: {install: manual, repair: false}
 pricing: {per_vcpu: "0.05", per_gb: "0.0125", per_gpu: "7.5", currency: DKK, period: day}
 engine: {sweep_interval: 2m, max_in_flight: 5, region_timeout: 1s500ms}
 glue2: {sites: {a.b: {gocdb: BIFI, gocdb_id: 12249G0, endpoint: "https://k:5000/v3", vos: [{name: ops, auth: {project_id: p1}}]}}}
+ucloud: {provider_id: aau, public_key: "` + publicKey + `", core_url: "https://cloud.example.org", refresh_token: s3cret, push: v1, push_interval: 1h, default_category: uc-x}
 `
+
+// publicKey is one of RSA-2048, as UCloud shows it.
+const publicKey = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA5wXCLwaivZDCnKEuhj7ynM38OtEIsF6IwRZVj43oDufvufZeLgd/Cl6V1/vZS1frbX8ffwSQasXRew3PQYWHSnOnvIboUW5bBYrkszz61duxnCDVrGKkPoT2hb4TY6Mid8vlqerOvhNcTiBD0nm1Mr7Uhlm9xsWoKQqSlZdZTPQj2Povu1OVOD7afpnDGlVxdn7S5q2vwVUcvysTkqMMmzVY1/3it+imPV0dZLIaqP0cwIKHkD4r2yLGMDjEooLQ/ZXUNvnOh6M09LGswxUm8NWJlznR0Dq0Ud8Fci8hRNgUZoQ0NjNBqRQQB+3SLRGbNQ3DP5GVftKCKzCiKVq/zwIDAQAB"
 
 var fullConfig = Config{
 	Listen: "[::1]:9000", MetricsListen: ":9100",
@@ -97,6 +102,10 @@ var fullConfig = Config{
 	Promotion: Promotion{Install: "manual"},
 	Pricing:   Pricing{PerVCPU: "0.05", PerGB: "0.0125", PerGPU: "7.5", Currency: "DKK", Period: "day"},
 	Engine:    Engine{SweepInterval: 2 * time.Minute, MaxInFlight: 5, RegionTimeout: 1500 * time.Millisecond},
+	UCloud: UCloud{
+		ProviderID: "aau", PublicKey: publicKey, CoreURL: "https://cloud.example.org", RefreshToken: "s3cret", Push: ucloud.V1,
+		PushInterval: time.Hour, DefaultCategory: "uc-x",
+	},
 	GLUE2: glue2.Config{Sites: map[string]glue2.Site{"a.b": {
 		GOCDB: "BIFI", GOCDBID: "12249G0", Endpoint: "https://k:5000/v3", VOs: []glue2.VO{{Name: "ops", Auth: glue2.Auth{ProjectID: "p1"}}},
 	}}},
@@ -132,6 +141,8 @@ func TestEnvironment(t *testing.T) {
 		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
 		"FLAVORSYNC_PROMOTION_REPAIR=",
 		"FLAVORSYNC_PRICING_PER_VCPU=0.05", "FLAVORSYNC_PRICING_PER_GB=0.0125", "FLAVORSYNC_PRICING_PER_GPU=7.5",
+		"FLAVORSYNC_UCLOUD_PROVIDER_ID=aau", "FLAVORSYNC_UCLOUD_PUBLIC_KEY=" + publicKey, "FLAVORSYNC_UCLOUD_CORE_URL=https://cloud.example.org",
+		"FLAVORSYNC_UCLOUD_REFRESH_TOKEN=s3cret", "FLAVORSYNC_UCLOUD_PUSH=v1", "FLAVORSYNC_UCLOUD_PUSH_INTERVAL=1h", "FLAVORSYNC_UCLOUD_DEFAULT_CATEGORY=uc-x",
 		`FLAVORSYNC_GLUE2_SITES={a.b: {gocdb: BIFI, gocdb_id: 12249G0, endpoint: "https://k:5000/v3", vos: [{name: ops, auth: {project_id: p1}}]}}`,
 		"FLAVORSYNC_PRICING_CURRENCY=DKK", "FLAVORSYNC_PRICING_PERIOD=day",
 		"FLAVORSYNC_ENGINE_SWEEP_INTERVAL=2m",
@@ -209,9 +220,15 @@ func TestWrong(t *testing.T) {
 		{"empty", "{database: {dsn: ''}, credentials_keyset: ''}", nil, []string{"credentials_keyset: is empty", "database.dsn: is empty"}},
 		{"keystone", "keystone_url: ftp://x/v3", nil, []string{"keystone_url: must be an http or https URL"}},
 		{"keystone with a user", "keystone_url: https://u:p@x/v3", nil, []string{"keystone_url: must be an http or https URL"}},
-		{"not in this version", "{promotion: {install: automatic, repair: true}, ucloud: {provider_id: aau, public_key: x, core_url: 'https://x', refresh_token: x, push: v2, default_category: x}}", nil, []string{
-			"promotion.install: automatic is not in this version", "promotion.repair: is not in this version", "ucloud: is not in this version",
+		{"not in this version", "{promotion: {install: automatic, repair: true}}", nil, []string{
+			"promotion.install: automatic is not in this version", "promotion.repair: is not in this version",
 		}},
+		{"ucloud", "ucloud: {provider_id: 'a@b', public_key: x, core_url: 'http://x', push_interval: 0s, push: v3, default_category: 'a b'}", nil, []string{
+			"ucloud.default_category: must have", "ucloud.provider_id: must have", "ucloud.public_key: is not base64", `ucloud.push: "v3" is unknown`,
+		}},
+		{"a push without a provider", "ucloud: {push: v3}", nil, []string{`ucloud.push: "v3" is unknown`}},
+		{"a provider without a Core", "ucloud: {provider_id: aau}", nil, []string{"ucloud.core_url: is missing", "ucloud.public_key: is missing", "ucloud.refresh_token: is missing"}},
+		{"a Core by plain http", "ucloud: {provider_id: aau, public_key: '" + publicKey + "', core_url: 'http://x', refresh_token: s3cret}", nil, []string{"ucloud.core_url: is plain http"}},
 		{"prices", `pricing: {per_vcpu: "-1", per_gb: "0.0000001", per_gpu: "99999999999999999999", currency: dkk, period: week}`, nil, []string{
 			`pricing.currency: "dkk" is no currency`, "pricing.per_gb: must have at most 6 digits", "pricing.per_gpu: must be at most",
 			"pricing.per_vcpu: must not be below 0", `pricing.period: "week" is no period`,
@@ -371,7 +388,7 @@ func TestExample(t *testing.T) {
 		return true
 	}
 	for _, s := range settings(reflect.TypeFor[Config](), "") {
-		if !has(s.path) && s.path != "ucloud" && !strings.HasPrefix(s.path, "ucloud.") {
+		if !has(s.path) {
 			t.Errorf("the example does not show %s", s.path)
 		}
 	}

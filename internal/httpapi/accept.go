@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,18 +24,32 @@ var contentTypes = [formats][]string{
 
 var mediaTypes = [formats]string{"application/json", "application/xml", "text/xml"}
 
-// negotiate picks the format by Accept: the highest q, then the range that says
-// it most exactly, then the one named first; JSON where none is served.
+// negotiate picks the format by Accept; JSON where none is served.
 func negotiate(accept []string) format {
 	if len(accept) == 0 || len(accept) == 1 && (accept[0] == "*/*" || accept[0] == "application/json") {
 		return asJSON
 	}
-	// Of the ranges that match a format the most exact one tells its q.
-	var best [formats]struct {
+	return format(preferred(accept, mediaTypes[:]))
+}
+
+// yamlTypes are what clients call YAML.
+var yamlTypes = []string{"application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml", "text/vnd.yaml"}
+
+// prefersYAML says whether Accept asks for YAML more than for any format.
+func prefersYAML(accept []string) bool {
+	return len(accept) > 0 && preferred(accept, append(slices.Clone(mediaTypes[:]), yamlTypes...)) >= formats
+}
+
+// preferred is the place in offered of the media type that Accept asks for: the
+// highest q, then the range that says it most exactly, then the one named first;
+// the first of offered where Accept names none.
+func preferred(accept, offered []string) int {
+	// Of the ranges that match a type the most exact one tells its q.
+	best := make([]struct {
 		q     float64
 		exact int // 0 is no match
 		place int
-	}
+	}, len(offered))
 	place := 0
 	for _, header := range accept {
 		for part := range strings.SplitSeq(header, ",") {
@@ -43,32 +58,32 @@ func negotiate(accept []string) format {
 				continue
 			}
 			place++
-			for f := range formats {
+			for i, mediaType := range offered {
 				exact := 0
-				kind, _, _ := strings.Cut(mediaTypes[f], "/")
+				kind, _, _ := strings.Cut(mediaType, "/")
 				switch mediaRange {
-				case mediaTypes[f]:
+				case mediaType:
 					exact = 3
 				case kind + "/*":
 					exact = 2
 				case "*/*":
 					exact = 1
 				}
-				if exact > best[f].exact {
-					best[f].q, best[f].exact, best[f].place = q, exact, place
+				if exact > best[i].exact {
+					best[i].q, best[i].exact, best[i].place = q, exact, place
 				}
 			}
 		}
 	}
-	chosen := asJSON
-	for f := asJSON + 1; f < formats; f++ {
-		a, b := best[f], best[chosen]
+	chosen := 0
+	for i := 1; i < len(offered); i++ {
+		a, b := best[i], best[chosen]
 		switch {
 		case a.exact == 0 || a.q == 0:
 		case b.exact == 0, a.q > b.q,
 			a.q == b.q && a.exact > b.exact,
 			a.q == b.q && a.exact == b.exact && a.place < b.place:
-			chosen = f
+			chosen = i
 		}
 	}
 	return chosen

@@ -33,23 +33,9 @@ func (k *call) infrastructurePatch() (patch flavor.RegionPatch, id *string, err 
 
 // decode reads the body: first its size, then its media type, then what it says.
 func (k *call) decode(d document) error {
-	body, err := k.readBody()
+	body, mediaType, err := k.body(d.envelope)
 	if err != nil {
 		return err
-	}
-	if len(body) == 0 {
-		return flavor.Invalid("the body is empty; a %s was expected", d.envelope)
-	}
-	h := k.Request().Header
-	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return flavor.Errorf(flavor.CodeMediaType, "the body must not be encoded (Content-Encoding)")
-	}
-	mediaType, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
-		mediaType = ""
-	}
-	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
-		return flavor.Errorf(flavor.CodeMediaType, "the body must be in UTF-8, whatever Content-Type says")
 	}
 	switch mediaType {
 	case mediaTypes[asJSON]:
@@ -57,7 +43,34 @@ func (k *call) decode(d document) error {
 	case mediaTypes[asXML], mediaTypes[asTextXML]:
 		return decodeXML(body, d)
 	}
-	return flavor.Errorf(flavor.CodeMediaType, "the Content-Type must be application/json, application/xml or text/xml")
+	return unsupported("application/json, application/xml or text/xml")
+}
+
+func unsupported(served string) error {
+	return flavor.Errorf(flavor.CodeMediaType, "the Content-Type must be %s", served)
+}
+
+// body is the whole body, which must not be empty, and its media type. what says
+// what was expected.
+func (k *call) body(what string) (body []byte, mediaType string, err error) {
+	if body, err = k.readBody(); err != nil {
+		return nil, "", err
+	}
+	if len(body) == 0 {
+		return nil, "", flavor.Invalid("the body is empty; a %s was expected", what)
+	}
+	h := k.Request().Header
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, "", flavor.Errorf(flavor.CodeMediaType, "the body must not be encoded (Content-Encoding)")
+	}
+	mediaType, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+		mediaType = ""
+	}
+	if charset, ok := parameters["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return nil, "", flavor.Errorf(flavor.CodeMediaType, "the body must be in UTF-8, whatever Content-Type says")
+	}
+	return body, mediaType, nil
 }
 
 // limitBody gives the client so long from now to send the body; 0 is no limit,

@@ -21,6 +21,11 @@ func decodeJSON(body []byte, d document) error {
 	if err := r.members(d.fields, d.envelope); err != nil {
 		return err
 	}
+	return r.end()
+}
+
+// end makes sure that nothing comes after the value.
+func (r jsonReader) end() error {
 	if _, err := r.ReadToken(); !errors.Is(err, io.EOF) {
 		return flavor.Invalid("the body goes on after the end of its JSON object")
 	}
@@ -32,18 +37,23 @@ type jsonReader struct{ *jsontext.Decoder }
 // token is the next token. Its text is good until the next call.
 func (r jsonReader) token() (jsontext.Token, error) {
 	token, err := r.ReadToken()
+	return token, notJSON(err)
+}
+
+// notJSON is err as the client may be told of it.
+func notJSON(err error) error {
 	if err == nil {
-		return token, nil
+		return nil
 	}
 	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
-			return token, flavor.Invalid("%.100s: is given twice", syntax.JSONPointer.LastToken())
+			return flavor.Invalid("%.100s: is given twice", syntax.JSONPointer.LastToken())
 		}
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
-			return token, flavor.Invalid("the body is not JSON: at byte %d, %.100s", syntax.ByteOffset, syntax.Err)
+			return flavor.Invalid("the body is not JSON: at byte %d, %.100s", syntax.ByteOffset, syntax.Err)
 		}
 	}
-	return token, flavor.Invalid("the body is not JSON: it ends too soon")
+	return flavor.Invalid("the body is not JSON: it ends too soon")
 }
 
 // want is the next token, which must be of kind; what says what it is.

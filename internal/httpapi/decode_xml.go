@@ -14,7 +14,7 @@ import (
 // body may come without that, one single field (<node>Trento</node>). It walks
 // what it knows only; encoding/xml accepts nearly anything else.
 func decodeXML(body []byte, d document) error {
-	r := &xmlReader{d: xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")))), first: true}
+	r := newXMLReader(body)
 	root, err := r.root()
 	if err != nil {
 		return err
@@ -35,6 +35,10 @@ func decodeXML(body []byte, d document) error {
 type xmlReader struct {
 	d     *xml.Decoder
 	first bool // no token has been read yet
+}
+
+func newXMLReader(body []byte) *xmlReader {
+	return &xmlReader{d: xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")))), first: true}
 }
 
 // token is the next element's start or end, or text; nil is the end of the body.

@@ -252,8 +252,14 @@ func stateOf(r *flavor.Region) string {
 	return string(r.Status.State)
 }
 
-func checkedAt(r *flavor.Region) string {
-	return r.Status.CheckedAt.UTC().Truncate(time.Second).Format(time.RFC3339)
+func checkedAt(r *flavor.Region) string { return moment(r.Status.CheckedAt) }
+
+// moment is a time as RFC 3339 has it, in UTC and whole seconds; "" for none.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Truncate(time.Second).Format(time.RFC3339)
 }
 
 // encodeWhoami is {"whoami": {"id", "name", "provider", "roles", "regions"}}, or

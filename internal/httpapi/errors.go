@@ -32,6 +32,8 @@ var statuses = map[flavor.Code]int{
 	flavor.CodeUnreachable:  http.StatusBadGateway,
 	flavor.CodeUnavailable:  http.StatusServiceUnavailable,
 	flavor.CodeInternal:     http.StatusInternalServerError,
+
+	flavor.CodeNotImplemented: http.StatusNotImplemented,
 }
 
 func statusOf(code flavor.Code) int {
@@ -83,10 +85,12 @@ func (k *call) fail(err error) {
 	}
 	var body []byte
 	contentType := contentTypes[k.format]
-	switch e.Code {
-	case flavor.CodeUnauthorized:
+	switch {
+	case isUCloud(k.Request().URL.Path):
+		body, contentType = appendUCloudError(nil, status, k.publicError(e)), contentTypes[asJSON]
+	case e.Code == flavor.CodeUnauthorized:
 		body, contentType = []byte(unauthorizedText), plainText
-	case flavor.CodeManagerOnly:
+	case e.Code == flavor.CodeManagerOnly:
 		body, contentType = []byte(managerOnlyText), plainText
 	default:
 		body = appendError(nil, k.format, k.publicError(e))

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/marketplace"
+	"github.com/flavorsync/flavorsync/internal/match"
 )
 
 // insane is the flavor of the contract's examples.
@@ -42,6 +44,9 @@ type market struct {
 
 	offer        flavor.Offer
 	productPatch flavor.ProductPatch
+
+	wanted  []match.Requirement
+	matches []marketplace.Match
 
 	patch       flavor.Patch
 	regionPatch flavor.RegionPatch
@@ -194,6 +199,12 @@ func (m *market) DeleteFlavor(ctx context.Context, _ flavor.Principal, id, node 
 func (m *market) GLUE2(_ context.Context, _ flavor.Principal, region string) ([]byte, error) {
 	m.note("GLUE2", region)
 	return []byte(`{"Share":[]}`), m.err
+}
+
+func (m *market) Match(_ context.Context, _ flavor.Principal, wanted []match.Requirement, limit int) ([]marketplace.Match, error) {
+	m.note("Match", strconv.Itoa(len(wanted)), strconv.Itoa(limit))
+	m.wanted = wanted
+	return m.matches[:len(wanted)], m.err
 }
 
 func (m *market) Products(context.Context) ([]flavor.Offer, error) {

@@ -18,6 +18,8 @@ import (
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/marketplace"
+	"github.com/flavorsync/flavorsync/internal/match"
+	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
 // Promoted is what the promoted routes call. PromotedFlavors may answer the same
@@ -44,6 +46,7 @@ type Private interface {
 // Views are the catalogue in the words of others.
 type Views interface {
 	GLUE2(ctx context.Context, p flavor.Principal, region string) ([]byte, error)
+	Match(ctx context.Context, p flavor.Principal, wanted []match.Requirement, limit int) ([]marketplace.Match, error)
 }
 
 // Infrastructures is what the infrastructure routes call.
@@ -98,6 +101,7 @@ var (
 type Config struct {
 	Market   Market
 	Identity Authenticator
+	UCloud   UCloud // nil: this is no provider of UCloud
 	Log      *slog.Logger
 	Ready    func(context.Context) error // nil error: the database is migrated and answers
 	OpenAPI  []byte                      // served at /openapi.yaml; 404 where nil
@@ -137,6 +141,8 @@ type Server struct {
 	logins   *loginLimits  // nil: no limit
 	resource resourceLocks
 	promoted [formats]renderedList
+	// references are what UCloud's Core reads of the products.
+	references taggedBody
 	// bodyTimeout is how long a client may take to send a body.
 	bodyTimeout time.Duration
 }
@@ -144,6 +150,9 @@ type Server struct {
 // New makes a Server of cfg.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, echo: echo.New(), bodyTimeout: bodyTimeout}
+	if s.cfg.UCloud == nil {
+		s.cfg.UCloud = (*ucloud.Provider)(nil)
+	}
 	if cfg.RequestsPerSecond > 0 {
 		s.callers = newCallerLimits(cfg.RequestsPerSecond)
 	}

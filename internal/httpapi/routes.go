@@ -36,6 +36,7 @@ const (
 	user                 // a credential
 	nova                 // a credential; Nova is called
 	managers             // as nova; who is no manager may not at all
+	core                 // UCloud's Core, by its own token
 )
 
 // routes are all that is served below both prefixes.
@@ -51,6 +52,8 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}/product", kind: managers, handle: changeProduct},
 		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}/product", kind: managers, handle: endProduct},
 		{method: http.MethodGet, pattern: "/v1/products", kind: user, handle: listProducts},
+		{method: http.MethodGet, pattern: "/v1/products/push", kind: managers, handle: getPush},
+		{method: http.MethodPost, pattern: "/v1/products/push", kind: managers, handle: runPush},
 
 		{method: http.MethodGet, pattern: "/v1/regions", kind: user, handle: listRegions},
 		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors", kind: nova, handle: listRegionFlavors},
@@ -73,6 +76,8 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/flavors/{id}", kind: nova, handle: changeFlavor},
 		{method: http.MethodDelete, pattern: "/v1/flavors/{id}", kind: nova, handle: deleteFlavor},
 
+		{method: http.MethodPost, pattern: "/v1/match", kind: user, handle: matchFlavors},
+
 		{method: http.MethodGet, pattern: "/v1/whoami", kind: user, handle: whoami},
 	}
 }
@@ -94,6 +99,7 @@ func (s *Server) register() {
 	}
 	s.add(&route{method: http.MethodGet, pattern: "/healthz", handle: healthz}, "/healthz")
 	s.add(&route{method: http.MethodGet, pattern: "/readyz", handle: readyz}, "/readyz")
+	s.registerUCloud()
 	s.document("/openapi.yaml", "application/yaml", s.cfg.OpenAPI)
 	s.document("/flavorsync.xsd", "application/xml; charset=utf-8", s.cfg.XSD)
 }
@@ -127,8 +133,11 @@ func aliases(path string) []string {
 // serve runs rt's handler once the caller is known.
 func (k *call) serve(rt *route) error {
 	k.route = rt
-	if rt.kind == open {
+	switch rt.kind {
+	case open:
 		return rt.handle(k)
+	case core:
+		return k.serveCore(rt)
 	}
 	if err := k.authenticate(); err != nil {
 		return err

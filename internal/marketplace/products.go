@@ -13,6 +13,7 @@ import (
 type shelf struct {
 	cat    *store.Catalogue
 	offers []flavor.Offer // in the order of flavor.CompareOffers
+	choice choice
 }
 
 // Products are the promoted flavors that are products, in order: those that a

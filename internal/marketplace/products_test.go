@@ -61,7 +61,7 @@ func TestAProductIsWhatAManagerMadeOne(t *testing.T) {
 		t.Error(diff)
 	}
 	// What is not named stays; "" goes back.
-	o = w.put(t, f.ID, flavor.ProductPatch{Category: new("uc-other"), GPUModel: new("T4"), Hidden: new(true)})
+	w.put(t, f.ID, flavor.ProductPatch{Category: new("uc-other"), GPUModel: new("T4"), Hidden: new(true)})
 	o = w.put(t, f.ID, flavor.ProductPatch{GPUModel: new(""), Description: new("cheap")})
 	want.Category, want.Hidden, want.Description = "uc-other", true, "cheap"
 	if diff := cmp.Diff(want, o); diff != "" {

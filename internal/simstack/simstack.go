@@ -74,6 +74,9 @@ type Options struct {
 	// Keystone revoked it; 0: five minutes, as the real one; negative: not at all.
 	TokenCache time.Duration
 	Now        func() time.Time // nil: time.Now
+	// Beside is what else is served, each by the first part of its paths, which it
+	// does not see.
+	Beside map[string]http.Handler
 }
 
 // Stack is a running federation. Its methods may be called from any goroutine.
@@ -287,6 +290,10 @@ func (s *Stack) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		s.answer(w, r, call{service: Nova, region: region, path: unversioned(rest, "v2.1")}, s.serveNova)
 	default:
+		if beside := s.opts.Beside[first]; beside != nil {
+			http.StripPrefix("/"+first, beside).ServeHTTP(w, r)
+			return
+		}
 		http.NotFound(w, r)
 	}
 }
