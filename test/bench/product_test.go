@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -122,17 +123,22 @@ type product struct {
 	base    string
 }
 
-func serve(b *testing.B, keystone string, cloud *simstack.Stack) product {
+// serve starts it, with more settings beside its own, by their section.
+func serve(b *testing.B, keystone string, cloud *simstack.Stack, more ...map[string]any) product {
 	b.Helper()
 	dir := b.TempDir()
-	cfg, err := json.Marshal(map[string]any{
+	settings := map[string]any{
 		"listen":             "127.0.0.1:0",
 		"database":           map[string]any{"driver": "sqlite", "dsn": filepath.Join(dir, "flavorsync.db")},
 		"credentials_keyset": filepath.Join(dir, "keyset.json"),
 		"keystone_url":       keystone,
 		"outgoing":           map[string]any{"allow_http": true, "allow_networks": []string{"127.0.0.0/8"}},
 		"identity":           []any{map[string]any{"type": "keyrock", "url": cloud.KeyRockURL()}},
-	})
+	}
+	for _, sections := range more {
+		maps.Copy(settings, sections)
+	}
+	cfg, err := json.Marshal(settings)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-var update = flag.Bool("update", false, "write what the examples print into README.md")
+var update = flag.Bool("update", false, "write what the examples print into README.md and docs/")
 
 const root = "../../"
 
@@ -33,13 +33,13 @@ const (
 
 // example is one block of commands, and the block that shows what they print.
 type example struct {
-	line     int // of README.md, where the commands begin
+	line     int // of the page, where the commands begin
 	commands string
 	printed  string
-	from, to int // of printed, in README.md; 0 where no block follows
+	from, to int // of printed, in the page; 0 where no block follows
 }
 
-// What stands between these lines of README.md is run against the demo: blocks
+// What stands between these lines of a page is run against the demo: blocks
 // of commands (sh), each with what it prints in the block that follows, if it
 // prints anything.
 const (
@@ -49,15 +49,15 @@ const (
 
 var block = regexp.MustCompile("(?s)\n```(\\w+)\n((?:.*?\n)??)```\n")
 
-// TestExamples pastes the examples of README.md into a shell, one after the
-// other, beside a demo that has just been started. A reader who does the same
-// must see the same. Where something else should be printed from now on,
+// TestExamples pastes the examples of each page into a shell, one after the other,
+// beside a demo that has just been started. A reader who does the same must see
+// the same. Where something else should be printed from now on,
 //
 //	go test ./test/readme -update
 //
-// writes it into README.md.
+// writes it into the page.
 func TestExamples(t *testing.T) {
-	for _, program := range []string{"bash", "curl", "openstack"} {
+	for _, program := range []string{"bash", "curl", "jq", "openstack"} {
 		if _, err := exec.LookPath(program); err != nil {
 			if os.Getenv("CI") == "true" {
 				t.Fatalf("the examples need %s (and CI=true: nothing may be skipped)", program)
@@ -65,9 +65,33 @@ func TestExamples(t *testing.T) {
 			t.Skipf("the examples need %s", program)
 		}
 	}
-	text := read(t, "README.md")
-	examples := examplesOf(t, text)
-	api, cloud := startDemo(t)
+	binary := demoBinary(t)
+	for _, page := range pages(t) {
+		t.Run(page, func(t *testing.T) {
+			t.Parallel()
+			runExamples(t, binary, page)
+		})
+	}
+}
+
+// pages are those with examples to run.
+func pages(t *testing.T) []string {
+	t.Helper()
+	docs, err := filepath.Glob(root + "docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []string{"README.md"}
+	for _, path := range docs {
+		all = append(all, strings.TrimPrefix(path, root))
+	}
+	return all
+}
+
+func runExamples(t *testing.T, binary, page string) {
+	text := read(t, page)
+	examples := examplesOf(t, page, text)
+	api, cloud := startDemo(t, binary)
 	toDemo := strings.NewReplacer(shownAPI, api, shownCloud, cloud)
 	toShown := strings.NewReplacer(api, shownAPI, cloud, shownCloud)
 
@@ -82,6 +106,10 @@ func TestExamples(t *testing.T) {
 	shell.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "OS_") || strings.HasPrefix(v, "FLAVORSYNC_")
 	}), "HOME="+t.TempDir(), "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+	var err error
+	if shell.Dir, err = filepath.Abs(root); err != nil {
+		t.Fatal(err)
+	}
 	var complaints bytes.Buffer
 	shell.Stderr = &complaints
 	output, err := shell.Output()
@@ -96,14 +124,14 @@ func TestExamples(t *testing.T) {
 		printed, after, found := strings.Cut(rest, ends)
 		status, after, _ := strings.Cut(after, "\n")
 		if !found {
-			t.Fatalf("README.md:%d: the shell ended here\n%s", e.line, complaints.String())
+			t.Fatalf("%s:%d: the shell ended here\n%s", page, e.line, complaints.String())
 		}
 		if status != "0" {
-			t.Errorf("README.md:%d: the commands end with status %s\n%s", e.line, status, complaints.String())
+			t.Errorf("%s:%d: the commands end with status %s\n%s", page, e.line, status, complaints.String())
 		}
 		rest, results[i] = after, steady(printed)
 		if results[i] != steady(e.printed) && !*update {
-			t.Errorf("README.md:%d: these commands\n%sprint\n%s\nand not what README.md shows:\n%s", e.line, e.commands, printed, e.printed)
+			t.Errorf("%s:%d: these commands\n%sprint\n%s\nand not what is shown:\n%s", page, e.line, e.commands, printed, e.printed)
 		}
 	}
 	if !*update || t.Failed() {
@@ -114,12 +142,12 @@ func TestExamples(t *testing.T) {
 			updated = updated[:e.from] + results[i] + updated[e.to:]
 		}
 	}
-	if err := os.WriteFile(root+"README.md", []byte(updated), 0o644); err != nil {
+	if err := os.WriteFile(root+page, []byte(updated), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func examplesOf(t *testing.T, text string) []example {
+func examplesOf(t *testing.T, page, text string) []example {
 	t.Helper()
 	var all []example
 	for at := 0; ; {
@@ -130,7 +158,7 @@ func examplesOf(t *testing.T, text string) []example {
 		begin += at
 		length := strings.Index(text[begin:], endDemo)
 		if length < 0 {
-			t.Fatalf("README.md: %q has no %q", beginDemo, endDemo)
+			t.Fatalf("%s: %q has no %q", page, beginDemo, endDemo)
 		}
 		at = begin + length
 		for _, m := range block.FindAllStringSubmatchIndex(text[begin:at], -1) {
@@ -140,14 +168,14 @@ func examplesOf(t *testing.T, text string) []example {
 				continue
 			}
 			if len(all) == 0 || all[len(all)-1].to > 0 {
-				t.Fatalf("README.md:%d: there are no commands before what they print", strings.Count(text[:from], "\n"))
+				t.Fatalf("%s:%d: there are no commands before what they print", page, strings.Count(text[:from], "\n"))
 			}
 			last := &all[len(all)-1]
 			last.printed, last.from, last.to = text[from:to], from, to
 		}
 	}
-	if len(all) < 8 {
-		t.Fatalf("README.md has %d examples: are the marks around them still as this test knows them?", len(all))
+	if len(all) < 5 {
+		t.Fatalf("%s has %d examples: are the marks around them still as this test knows them?", page, len(all))
 	}
 	return all
 }
@@ -169,19 +197,24 @@ func steady(printed string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
+func demoBinary(t *testing.T) string {
+	t.Helper()
+	if binary := os.Getenv("FLAVORSYNC_TEST_BINARY"); binary != "" {
+		return binary
+	}
+	binary := filepath.Join(t.TempDir(), "flavorsync")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/flavorsync")
+	build.Dir = root
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the demo: %v\n%s", err, output)
+	}
+	return binary
+}
+
 // startDemo runs the demo until the test ends, and is the addresses of
 // Flavorsync and of the simulated federation.
-func startDemo(t *testing.T) (api, cloud string) {
+func startDemo(t *testing.T, binary string) (api, cloud string) {
 	t.Helper()
-	binary := os.Getenv("FLAVORSYNC_TEST_BINARY")
-	if binary == "" {
-		binary = filepath.Join(t.TempDir(), "flavorsync")
-		build := exec.Command("go", "build", "-o", binary, "./cmd/flavorsync")
-		build.Dir = root
-		if output, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("building the demo: %v\n%s", err, output)
-		}
-	}
 	demo := exec.Command(binary, "demo", "--listen", "127.0.0.1:0", "--cloud-listen", "127.0.0.1:0")
 	demo.Stderr = os.Stderr
 	out, err := demo.StdoutPipe()
