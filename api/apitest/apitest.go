@@ -49,7 +49,7 @@ func Validate(t testing.TB, req *http.Request, reqBody []byte, resp *http.Respon
 //	POST /v1/flavors request application/json      a request body that succeeded
 //	GET /v1/flavors 404                            any other status, in any format
 //
-// application/xml stands for text/xml too.
+// application/xml stands for text/xml too, and application/x-yaml for all of YAML.
 func Uncovered() []string {
 	d, err := described()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -52,7 +53,15 @@ const (
 	xmlType   = "application/xml; charset=utf-8"
 	aFlavor   = `{"flavor": {"id": "567b200e-0aca-49c4-8b52-6c3c2f0b4d11", "name": "insane", "vcpus": 640, "ram": 1232896, "disk": 1262485504, "swap": 0, "promoted": false, "public": false, "nodes": ["Mordor"]}}`
 	aFlavorID = "567b200e-0aca-49c4-8b52-6c3c2f0b4d11"
-	xmlFlavor = declaration + "\n" + `<flavor id="567b200e-0aca-49c4-8b52-6c3c2f0b4d11"><name>insane</name><vcpus>640</vcpus><ram>1232896</ram><disk>1262485504</disk><swap>0</swap><promoted>false</promoted><public>false</public><node>Mordor</node></flavor>`
+	yamlType  = "application/x-yaml; charset=utf-8"
+	aProduct  = `{"product": {"id": "567b200e-0aca-49c4-8b52-6c3c2f0b4d11", "name": "insane", "category": "uc-general", "price": "0.34", "currency": "DKK", "period": "hour", "free_to_use": false, "hidden_in_grant_applications": false, "vcpus": 640, "ram": 1232896, "gpus": 0}}`
+	aFit      = `{"id": "567b200e-0aca-49c4-8b52-6c3c2f0b4d11", "name": "insane", "vcpus": 640, "ram": 1232896, "disk": 40, "swap": 0, "promoted": true, "public": true, "nodes": [], "regions": [], "waste": {"vcpus": 638, "ram": 0, "disk": 40, "gpus": 0, "total": "638.4"}}`
+	nodeTypes = "tosca_definitions_version: tosca_simple_yaml_1_3\nnode_types:\n  flavorsync.nodes.Compute.insane:\n    derived_from: tosca.nodes.Compute\n" +
+		"    metadata: {flavor_id: \"567b200e-0aca-49c4-8b52-6c3c2f0b4d11\", flavor_name: \"insane\"}\n    capabilities:\n      host:\n        type: tosca.capabilities.Compute\n" +
+		"        properties:\n          num_cpus: {type: integer, default: 640, constraints: [{equal: 640}]}\n          mem_size: {type: scalar-unit.size, default: 4 MiB, constraints: [{equal: 4 MiB}]}\n" +
+		"          disk_size: {type: scalar-unit.size, default: 0 GiB, constraints: [{equal: 0 GiB}]}\n"
+	productsOfCore = `{"responses":[]}`
+	xmlFlavor      = declaration + "\n" + `<flavor id="567b200e-0aca-49c4-8b52-6c3c2f0b4d11"><name>insane</name><vcpus>640</vcpus><ram>1232896</ram><disk>1262485504</disk><swap>0</swap><promoted>false</promoted><public>false</public><node>Mordor</node></flavor>`
 )
 
 func read(media, body string) exchange {
@@ -82,6 +91,45 @@ func refuse(status int, media, body string) exchange {
 	e := read(media, body)
 	e.status = status
 	e.answered = map[string]string{"Content-Type": media, "X-Request-Id": "req-1"}
+	return e
+}
+
+// core is a call of UCloud's Core, and ucloudError an error as Core reads one.
+func core(status int, body string) exchange {
+	e := read(jsonType, body).at("/ucloud/aau/jobs/retrieveProducts").with("X-Auth-Token", "").with("Authorization", "Bearer eyJ")
+	e.status = status
+	return e
+}
+
+func ucloudError(status int) string {
+	return fmt.Sprintf(`{"statusCode":%d,"why":"no","errorCode":"","detailedCode":0}`, status)
+}
+
+// ask is a question for flavors that fit, with its answer.
+func ask(media, body, answered, answer string) exchange {
+	e := create(media, body).at("/v1/match").answering("Location", "").answering("Content-Type", answered)
+	e.status, e.answer = 200, answer
+	return e
+}
+
+// inFlavor reads the flavor with a replacement.
+func inFlavor(t *testing.T, from, to string) exchange {
+	t.Helper()
+	if !strings.Contains(aFlavor, from) {
+		t.Fatalf("%s is not in the flavor", from)
+	}
+	return read(jsonType, strings.Replace(aFlavor, from, to, 1))
+}
+
+func priced(media, body string) exchange {
+	e := change(media, body).at("/v1/promotedflavors/" + aFlavorID + "/product")
+	e.answer = aProduct
+	return e
+}
+
+func pushed(answer string) exchange {
+	e := create("", "").at("/v1/products/push?dry_run=true").answering("Location", "")
+	e.status, e.answer = 200, answer
 	return e
 }
 
@@ -159,6 +207,41 @@ func TestGoodExchangesPass(t *testing.T) {
 		"not modified":   refuse(304, "", "").answering("ETag", `"abc"`),
 		"deleted":        refuse(204, "", "").by("DELETE"),
 		"health":         refuse(200, "text/plain; charset=utf-8", "ok\n").at("/healthz"),
+
+		"GPUs":              inFlavor(t, `"nodes"`, `"accelerators": [{"number": 1, "memory": 16}], "nodes"`),
+		"GPUs, posted":      create("application/json", `{"name": "a", "vcpus": 1, "ram": 1, "disk": 0, "accelerators": [{"number": 1}]}`),
+		"GPUs, put in XML":  change("text/xml", `<flavor><accelerators><accelerator><type>GPU</type><number>1</number></accelerator></accelerators></flavor>`),
+		"with GPUs":         list.at("/v1/flavors?gpu&gpu_model=Tesla+T4"),
+		"product":           read(jsonType, aProduct).at("/v1/promotedflavors/" + aFlavorID + "/product"),
+		"products, XML":     read(xmlType, declaration+`<products/>`).at("/v1/products"),
+		"price":             priced("application/json", `{"price": "0.340", "currency": ""}`),
+		"product, put back": priced("application/json", aProduct),
+		"price, XML":        priced("application/xml", `<product><price/><by_formula>true</by_formula></product>`),
+		"price, bare":       priced("application/xml", `<price>0.34</price>`),
+		"push":              pushed(`{"push": {"mode": "v2", "state": "running", "sent": [{"category": "c", "products": ["p"]}], "unchanged": 0, "failed": []}}`),
+		"GLUE 2":            read(jsonType, "").by("HEAD").at("/v1/nodes/Trento/glue2"),
+
+		"match":           ask("application/json", `{"host": {"num_cpus": [{"greater_than": "1"}], "sgx": true}, "regions": "any"}`, jsonType, `{"flavors": [`+aFit+`], "reason": "r", "ignored": ["sgx"]}`),
+		"match, XML":      ask("text/xml", `<match><region>A</region><host><mem_size>4 GB</mem_size></host><region>B</region></match>`, xmlType, declaration+`<match></match>`),
+		"match, YAML":     ask("text/yaml", "match:\n  template: |\n    a\n  inputs: {a: 1}\n", yamlType, nodeTypes),
+		"match, template": ask("application/x-yaml", "tosca_definitions_version: tosca_simple_yaml_1_3\ntopology_template: {node_templates: {}}\n", jsonType, `{"nodes": [{"name": "a", "type": "", "flavors": []}]}`),
+		"match, nodes":    ask("application/yaml", "node_templates: {}\nlimit: 2\n", jsonType, `{"nodes": []}`),
+		"match, unknown media": func() exchange {
+			e := ask("text/csv", "", jsonType, `{"error": {"message": "m"}}`)
+			e.status = 415
+			return e
+		}(),
+
+		"Core":                  core(200, productsOfCore),
+		"Core, no token":        core(401, ucloudError(401)).with("Authorization", "").answering("WWW-Authenticate", "Bearer").answering("ETag", ""),
+		"Core, another method":  core(405, ucloudError(405)).by("POST").answering("Allow", "GET").answering("ETag", ""),
+		"Core, DELETE":          core(405, ucloudError(405)).by("DELETE").answering("Allow", "GET").answering("ETag", ""),
+		"Core, jobs":            core(501, ucloudError(501)).by("POST").at("/ucloud/aau/jobs").answering("ETag", ""),
+		"Core, terminate":       core(501, ucloudError(501)).by("POST").at("/ucloud/aau/jobs/terminate/").answering("ETag", ""),
+		"Core, utilization":     core(501, ucloudError(501)).at("/ucloud/aau/jobs/retrieveUtilization"),
+		"Core, another path":    core(404, ucloudError(404)).at("/ucloud/aau/files"),
+		"Core, no HEAD of jobs": core(501, "").by("HEAD").at("/ucloud/aau/jobs"),
+		"Core below /api":       core(404, `{"error": {"message": "no"}}`).at("/api/ucloud/aau/jobs/retrieveProducts"),
 	}
 	for name, e := range tests {
 		if problems := e.problems(d); len(problems) > 0 {
@@ -171,12 +254,15 @@ func TestGoodExchangesPass(t *testing.T) {
 // proves nothing about the rest.
 func TestBadExchangesAreFound(t *testing.T) {
 	d := compiled(t)
-	inJSON := func(from, to string) exchange {
-		if !strings.Contains(aFlavor, from) {
-			t.Fatalf("%s is not in the flavor", from)
-		}
-		return read(jsonType, strings.Replace(aFlavor, from, to, 1))
+	inJSON := func(from, to string) exchange { t.Helper(); return inFlavor(t, from, to) }
+	inProduct := func(from, to string) exchange {
+		return read(jsonType, strings.Replace(aProduct, from, to, 1)).at("/v1/promotedflavors/" + aFlavorID + "/product")
 	}
+	matched := func(from, to string) exchange {
+		return ask("application/json", `{"host": {}}`, jsonType, `{"flavors": [`+strings.Replace(aFit, from, to, 1)+`]}`)
+	}
+	withoutWaste, _, _ := strings.Cut(aFit, `, "waste"`)
+	asked := func(media, body string) exchange { return ask(media, body, jsonType, `{"nodes": []}`) }
 	inXML := func(from, to string) exchange {
 		if !strings.Contains(xmlFlavor, from) {
 			t.Fatalf("%s is not in the flavor", from)
@@ -235,7 +321,41 @@ func TestBadExchangesAreFound(t *testing.T) {
 		"a promoted flavor that is not":     read(jsonType, aFlavor).at("/v1/promotedflavors/" + aFlavorID),
 		"a private flavor in no region":     inJSON(`["Mordor"]`, `[]`),
 
+		"no accelerators":                  inJSON(`"nodes"`, `"accelerators": [], "nodes"`),
+		"an accelerator of no number":      inJSON(`"nodes"`, `"accelerators": [{"model": "T4"}], "nodes"`),
+		"XML, accelerators before nodes":   inXML(`<node>`, `<accelerators><accelerator><number>1</number></accelerator></accelerators><node>`),
+		"a price as a number":              inProduct(`"0.34"`, `0.34`),
+		"a price with zeros at its end":    inProduct(`"0.34"`, `"0.340"`),
+		"a price of 7 digits":              inProduct(`"0.34"`, `"0.3400001"`),
+		"a period of Core's":               inProduct(`"hour"`, `"PERIODIC_HOUR"`),
+		"by_formula false":                 inProduct(`"gpus"`, `"by_formula": false, "gpus"`),
+		"a push without its state":         pushed(`{"push": {"mode": "v2", "sent": [], "unchanged": 0, "failed": []}}`),
+		"a push that tells a token":        pushed(`{"push": {"mode": "off", "state": "never", "sent": [], "unchanged": 0, "failed": [], "refresh_token": "t"}}`),
+		"GLUE 2 in XML":                    read(xmlType, declaration+"<CloudComputingService/>").at("/v1/regions/Trento/glue2"),
+		"GLUE 2 without shares":            read(jsonType, `{"CloudComputingService": []}`).at("/v1/regions/Trento/glue2"),
+		"a private flavor that fits":       matched(`"public": true`, `"public": false`),
+		"a retired flavor that fits":       matched(`"nodes"`, `"retired": true, "nodes"`),
+		"a waste as a number":              matched(`"638.4"`, `638.4`),
+		"a price without its currency":     matched(`"nodes"`, `"price": "1", "nodes"`),
+		"a fit without its waste":          ask("application/json", `{"host": {}}`, jsonType, `{"flavors": [`+withoutWaste+`}]}`),
+		"fits of a host and of nodes":      ask("application/json", `{"host": {}}`, jsonType, `{"flavors": [], "nodes": []}`),
+		"XML, fits of a host and of nodes": ask("application/json", `{"host": {}}`, xmlType, declaration+`<match><flavors/><node name="a"><type/><flavors/></node></match>`),
+		"node types of another version":    ask("application/json", `{"host": {}}`, yamlType, strings.Replace(nodeTypes, "1_3", "1_0", 1)),
+		"node types with a key twice":      ask("application/json", `{"host": {}}`, yamlType, nodeTypes+"node_types: {}\n"),
+		"two documents of node types":      ask("application/json", `{"host": {}}`, yamlType, nodeTypes+"---\na: 1\n"),
+		"YAML that is none":                ask("application/json", `{"host": {}}`, yamlType, "a: b: c"),
+		"products of Core in XML":          core(200, declaration+"<products/>").answering("Content-Type", xmlType),
+		"an error of ours for Core":        core(404, `{"error": {"message": "no"}}`).answering("ETag", ""),
+		"plain text for Core":              core(401, "Could not verify your access level for that URL. You have to login with proper token").answering("Content-Type", "text/plain").answering("WWW-Authenticate", "Bearer").answering("ETag", ""),
+		"an error of ours, undescribed":    core(404, `{"error": {"message": "no"}}`).at("/ucloud/aau/files"),
+		"plain text, undescribed":          core(404, "no").at("/ucloud/aau/files").answering("Content-Type", "text/plain"),
+
 		// Status, path, method and headers.
+		"Core without its token":      core(200, productsOfCore).with("Authorization", "").with("X-Auth-Token", "user"),
+		"Core's path below /api":      core(200, productsOfCore).at("/api/ucloud/aau/jobs/retrieveProducts"),
+		"jobs that start":             core(200, "{}").by("POST").at("/ucloud/aau/jobs").answering("ETag", ""),
+		"501 outside UCloud":          refuse(501, jsonType, `{"error": {"message": "no"}}`).by("PATCH"),
+		"503 for Core":                core(503, ucloudError(503)).answering("ETag", ""),
 		"an undescribed status":       refuse(418, jsonType, `{"error": {"message": "no"}}`),
 		"an undescribed path":         read(jsonType, aFlavor).at("/v1/secret"),
 		"v1 under another prefix":     read(jsonType, aFlavor).at("/v2/flavors/x"),
@@ -259,6 +379,26 @@ func TestBadExchangesAreFound(t *testing.T) {
 		"no Keystone token":           read(jsonType, aFlavor).at("/v1/regions/Mordor/flavors/x"),
 
 		// A request that should not have succeeded.
+		"no such filter of GPUs":           read(jsonType, `{"flavors": []}`).at("/v1/promotedflavors?gpu=2"),
+		"a bare dry run":                   pushed(`{"push": {"mode": "off", "state": "never", "sent": [], "unchanged": 0, "failed": []}}`).at("/v1/products/push?dry_run"),
+		"a price that is a number":         priced("application/json", `{"price": 0.34}`),
+		"a price below 0":                  priced("application/xml", `<price>-1</price>`),
+		"a currency in small letters":      priced("application/json", `{"product": {"currency": "dkk"}}`),
+		"a product's element twice":        priced("application/xml", `<product><gpus>1</gpus><gpus>1</gpus></product>`),
+		"an accelerator's element twice":   change("application/xml", `<flavor><accelerators><accelerator><type>a</type><type>b</type></accelerator></accelerators></flavor>`),
+		"nothing to match":                 asked("application/json", `{}`),
+		"two things to match":              asked("application/json", `{"host": {}, "template": "a"}`),
+		"a host with inputs":               asked("application/json", `{"host": {}, "inputs": {}}`),
+		"an unknown property":              asked("application/json", `{"host": {"num_cpu": 2}}`),
+		"an unknown constraint":            asked("application/json", `{"host": {"num_cpus": {"pattern": "2"}}}`),
+		"a size without its unit":          asked("application/json", `{"host": {"mem_size": "4096"}}`),
+		"a range of one":                   asked("application/x-yaml", "host: {num_cpus: {in_range: [1]}}"),
+		"limit 0 of fits":                  asked("application/x-yaml", "host: {}\nlimit: 0"),
+		"no regions":                       asked("application/json", `{"host": {}, "regions": []}`),
+		"a region outside YAML's template": asked("text/yaml", "node_templates: {}\nregion: Trento"),
+		"XML, a property twice":            asked("text/xml", `<match><host><num_cpus>1</num_cpus><num_cpus>1</num_cpus></host></match>`),
+		"XML, limit twice":                 asked("text/xml", `<match><host/><limit>1</limit><limit>1</limit></match>`),
+		"XML, inputs":                      asked("text/xml", `<match><template>a</template><inputs/></match>`),
 		"no such filter":                   read(jsonType, `{"flavors": []}`).at("/v1/flavors?public=perhaps"),
 		"limit 0":                          read(jsonType, `{"flavors": []}`).at("/v1/flavors?limit=0"),
 		"limit is a word":                  read(jsonType, `{"flavors": []}`).at("/v1/flavors?limit=all"),
@@ -289,7 +429,8 @@ func TestBadExchangesAreFound(t *testing.T) {
 func TestProblemsHoldNoSecret(t *testing.T) {
 	d := compiled(t)
 	e := change("application/json", `{"password": "hush", "name": 7}`).at("/v1/flavors/x?access_token=hush&node=hush%20hush").with("X-Auth-Token", "hush").with("If-Match", "")
-	for _, e := range []exchange{e, change("application/xml", "<flavor><ram>hush</ram></flavor>"), change("application/json", `{"name": " hush"}`)} {
+	for _, e := range []exchange{e, change("application/xml", "<flavor><ram>hush</ram></flavor>"), change("application/json", `{"name": " hush"}`),
+		ask("text/yaml", "hush: hush\nhush: hush", jsonType, `{"nodes": []}`), ask("text/yaml", "host: {num_cpus: hush}", jsonType, `{"nodes": []}`)} {
 		problems := e.problems(d)
 		if len(problems) == 0 || strings.Contains(strings.Join(problems, ";"), "hush") {
 			t.Errorf("problems are %q", problems)
@@ -313,14 +454,14 @@ func TestExamplesAreAsDescribed(t *testing.T) {
 			}
 			for media, body := range contents {
 				examples := c.object(at + "/" + escape(media) + "/examples")
-				if len(examples) == 0 && strings.HasSuffix(media, "/xml") {
+				if len(examples) == 0 && media != "text/plain" {
 					t.Errorf("%s %s has no example in %s", kind, name, media)
 				}
 				for example := range examples {
 					bodies++
 					value := c.value(c.resolve(at+"/"+escape(media)+"/examples/"+example) + "/value")
 					text, isText := value.(string)
-					if media == "application/json" {
+					if media == "application/json" || strings.HasSuffix(media, "yaml") {
 						if err := body.schema.Validate(value); err != nil {
 							t.Errorf("%s %s, example %s: %s", kind, name, example, explain(err))
 						}
@@ -354,7 +495,7 @@ func TestExamplesAreAsDescribed(t *testing.T) {
 			}
 		}
 	}
-	if bodies < 60 || len(d.operations) != 26 {
+	if bodies < 150 || len(d.operations) != 38 {
 		t.Errorf("only %d examples and %d operations were found", bodies, len(d.operations))
 	}
 }
@@ -371,6 +512,14 @@ func TestBothXMLValidatorsAgree(t *testing.T) {
 		{"flavor", "Flavor", "FlavorWithOptionsXML"},
 		{"flavors", "Flavors", "FlavorsXML"},
 		{"flavor", "FlavorRequest", "FlavorCreateXML"},
+		{"flavor", "FlavorRequest", "FlavorWithOptionsXML"},
+		{"product", "Product", "ProductWithOptionsXML"},
+		{"products", "Products", "ProductsXML"},
+		{"product", "ProductRequest", "ProductWithOptionsXML"},
+		{"push", "Push", "PushXML"},
+		{"match", "Match", "MatchedXML"},
+		{"match", "Match", "MatchedNodesXML"},
+		{"match", "MatchRequest", "MatchConstraintsXML"},
 		{"infrastructures", "Regions", "RegionsXML"},
 		{"infrastructures", "Infrastructures", "InfrastructuresXML"},
 		{"infrastructures", "Infrastructures", "RegionsXML"},
@@ -418,11 +567,10 @@ func mutants(text string) []string {
 		}
 		end := i + strings.IndexAny(text[i:], " />")
 		name := text[i+1 : end]
-		closing := strings.Index(text[i:], "</"+name+">")
-		if closing < 0 {
+		after := endOf(text, i, name)
+		if after < 0 {
 			continue
 		}
-		after := i + closing + len(name) + 3
 		if strings.TrimSpace(text[after:]) == "" {
 			all = append(all, text[:end]+` extra="1"`+text[end:])
 			continue // the root
@@ -437,6 +585,27 @@ func mutants(text string) []string {
 			text[:end]+` extra="1"`+text[end:])
 	}
 	return all
+}
+
+// endOf is the place behind the element that begins at i; -1 where it is empty
+// and so has no end tag. One of its name may be inside it.
+func endOf(text string, i int, name string) int {
+	if strings.HasSuffix(text[:i+strings.Index(text[i:], ">")], "/") {
+		return -1
+	}
+	tag := regexp.MustCompile(`<(/?)` + name + `(?: [^>]*)?>`)
+	depth := 0
+	for _, m := range tag.FindAllStringSubmatchIndex(text[i:], -1) {
+		switch {
+		case m[2] == m[3]:
+			depth++
+		case depth == 1:
+			return i + m[1]
+		default:
+			depth--
+		}
+	}
+	return -1
 }
 
 // reader is a compiler on the real descriptions.
@@ -515,6 +684,13 @@ func TestUncovered(t *testing.T) {
 	read("text/xml", xmlFlavor).at("/api/v1/flavors/x").problems(d)
 	if missing() {
 		t.Error("not covered by the exchange itself")
+	}
+	const yamlRequest, anyYAML = "POST /v1/match request application/x-yaml", "POST /v1/match request text/yaml"
+	ask("text/yaml", "host: {}", yamlType, nodeTypes).problems(d)
+	for _, missing := range d.uncovered() {
+		if missing == yamlRequest || missing == anyYAML || missing == "POST /v1/match 200 application/x-yaml" {
+			t.Errorf("%s is not covered by YAML of another name", missing)
+		}
 	}
 	before := len(d.uncovered())
 	change("application/json", `{"node": "Trento"}`).problems(d)

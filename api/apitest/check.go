@@ -21,6 +21,7 @@ import (
 	"github.com/lestrrat-go/helium"
 	"github.com/lestrrat-go/helium/xsd"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
 )
 
 // ours are the headers that must not come where they are not described.
@@ -119,13 +120,19 @@ func match(template, path []string) (map[string]string, bool) {
 	return values, true
 }
 
+// isUCloud says whether a request is of UCloud's Core, which is answered in its own
+// words. Core knows methods that a provider may leave out, and say so.
+func isUCloud(req *http.Request) bool { return segments(req.URL.EscapedPath())[0] == "ucloud" }
+
 // checkUndescribed wants a path or a method that is not described refused.
 func (d *description) checkUndescribed(req *http.Request, resp *http.Response, body []byte, pathIsDescribed bool) []string {
 	what := "path"
 	if pathIsDescribed {
 		what = "method"
 	}
-	if resp.StatusCode < 400 || resp.StatusCode >= 500 {
+	ofCore := isUCloud(req)
+	notImplemented := ofCore && resp.StatusCode == http.StatusNotImplemented
+	if (resp.StatusCode < 400 || resp.StatusCode >= 500) && !notImplemented {
 		return []string{"the " + what + " is not described"}
 	}
 	if resp.StatusCode == http.StatusMethodNotAllowed {
@@ -135,6 +142,9 @@ func (d *description) checkUndescribed(req *http.Request, resp *http.Response, b
 	}
 	if req.Method == http.MethodHead {
 		return nil
+	}
+	if ofCore {
+		return checkBody("the response", d.ucloudFailure, resp.Header, body, true)
 	}
 	if media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); media == "text/plain" {
 		return nil // a bad credential, or an answer of net/http's own
@@ -239,6 +249,8 @@ func checkBody(whose string, described map[string]*content, h http.Header, body 
 		problem = c.checkJSON(body)
 	case "application/xml", "text/xml":
 		problem = c.checkXML(body, response)
+	case "application/x-yaml", "application/yaml", "text/yaml":
+		problem = c.checkYAML(body)
 	default:
 		problem = c.schema.Validate(string(body))
 	}
@@ -261,6 +273,24 @@ func (c *content) checkJSON(body []byte) error {
 		return err
 	}
 	return c.schema.Validate(value)
+}
+
+// checkYAML holds a document of YAML to the schema, as if it were JSON.
+func (c *content) checkYAML(body []byte) error {
+	var tree any
+	decoder := yaml.NewDecoder(bytes.NewReader(body))
+	err := decoder.Decode(&tree)
+	if err == nil && !errors.Is(decoder.Decode(new(any)), io.EOF) {
+		err = errors.New("there is a second document")
+	}
+	var text []byte
+	if err == nil {
+		text, err = json.Marshal(tree)
+	}
+	if err != nil {
+		return errors.New("is no YAML, or repeats a key, or goes on after its end") // err would quote it
+	}
+	return c.checkJSON(text)
 }
 
 func (c *content) checkXML(body []byte, response bool) error {
@@ -316,7 +346,8 @@ func (d *document) enveloped(body []byte) []byte {
 }
 
 // checkChildren checks what the XML schema cannot say: which root this is, and
-// that in a request, whose children may have any order, none but node repeats.
+// that in a request, whose children may have any order, none repeats but those
+// that name a region each.
 func (d *document) checkChildren(body []byte) error {
 	decoder := xml.NewDecoder(bytes.NewReader(body))
 	seen := map[string]bool{}
@@ -335,7 +366,7 @@ func (d *document) checkChildren(body []byte) error {
 			if depth == 1 && (t.Name.Local != d.element || t.Name.Space != "") {
 				return fmt.Errorf("the root is not %s", d.element)
 			}
-			if depth == 2 && d.request() && t.Name.Local != "node" {
+			if depth == 2 && d.request() && t.Name.Local != "node" && t.Name.Local != "region" {
 				if seen[t.Name.Local] {
 					return fmt.Errorf("has %s more than once", t.Name.Local)
 				}

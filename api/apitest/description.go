@@ -23,9 +23,10 @@ import (
 // would compile a schema anew for each value it validates, so it checks the
 // document in this package's tests and its engine is used directly here.
 type description struct {
-	operations []*operation
-	failure    map[string]*content // of errors on paths that are not described
-	allow      *jsonschema.Schema  // of the header Allow
+	operations    []*operation
+	failure       map[string]*content // of errors on paths that are not described
+	ucloudFailure map[string]*content // the same below /ucloud
+	allow         *jsonschema.Schema  // of the header Allow
 
 	mu   sync.Mutex
 	seen map[string]bool // every coverage key there is; true once seen
@@ -122,6 +123,9 @@ func (c *compiler) description() (*description, error) {
 	d := &description{seen: map[string]bool{}}
 	var err error
 	if d.failure, err = c.contents("/components/responses/BadRequest/content"); err != nil {
+		return nil, err
+	}
+	if d.ucloudFailure, err = c.contents("/components/responses/UCloudNotFound/content"); err != nil {
 		return nil, err
 	}
 	if d.allow, _, err = c.schema("/components/headers/Allow/schema"); err != nil {
