@@ -100,8 +100,8 @@ func ValidCategory(name string) bool { return category.MatchString(name) }
 // ValidCurrency says whether code is one of ISO 4217's form.
 func ValidCurrency(code string) bool { return currency.MatchString(code) }
 
-// maxModel is what UCloud takes of a model.
-const maxModel = 128
+// MaxModel is how many characters UCloud takes of a model.
+const MaxModel = 128
 
 // Validate tells the first field of p that no product can have.
 func (p Product) Validate() error {
@@ -119,7 +119,7 @@ func (p Product) Validate() error {
 		field, value string
 		limit        int
 	}{
-		{"cpu_model", p.CPUModel, maxModel}, {"memory_model", p.MemoryModel, maxModel}, {"gpu_model", p.GPUModel, maxModel},
+		{"cpu_model", p.CPUModel, MaxModel}, {"memory_model", p.MemoryModel, MaxModel}, {"gpu_model", p.GPUModel, MaxModel},
 		{"description", p.Description, 1000},
 	} {
 		if t.value == "" {

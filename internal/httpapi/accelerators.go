@@ -74,7 +74,7 @@ func (k *call) byGPU(list []flavor.Flavor) ([]flavor.Flavor, error) {
 	kept := []flavor.Flavor{}
 	for _, f := range list {
 		if (has == nil || *has == (f.GPUs() > 0)) &&
-			(model == "" || slices.ContainsFunc(f.Accelerators(), func(a flavor.Accelerator) bool { return a.IsModel(model) })) {
+			(model == "" || slices.ContainsFunc(f.Accelerators(), func(a flavor.Accelerator) bool { return a.IsGPU() && a.IsModel(model) })) {
 			kept = append(kept, f)
 		}
 	}

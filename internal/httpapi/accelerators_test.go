@@ -42,6 +42,11 @@ func TestAccelerators(t *testing.T) {
 			t.Error(diff)
 		}
 	}
+	// That it has none is said, too.
+	var none flavor.Patch
+	if err := decodeJSON([]byte(`{"accelerators": []}`), flavorDocument(&none)); err != nil || none.Accelerators == nil {
+		t.Errorf("an empty list: %v, %v", none.Accelerators, err)
+	}
 	var patch flavor.Patch
 	for body, words := range map[string]string{
 		`{"accelerators": {}}`:                           "accelerators: must be an array of objects, not an object",

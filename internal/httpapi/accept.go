@@ -33,7 +33,7 @@ func negotiate(accept []string) format {
 }
 
 // yamlTypes are what clients call YAML.
-var yamlTypes = []string{"application/x-yaml", "application/yaml", "text/yaml", "text/x-yaml", "text/vnd.yaml"}
+var yamlTypes = []string{"application/x-yaml", "application/yaml", "text/yaml"}
 
 // prefersYAML says whether Accept asks for YAML more than for any format.
 func prefersYAML(accept []string) bool {

@@ -78,7 +78,10 @@ func (k *call) check(must, mustNot []string, tagNow func() (string, error)) erro
 	if err != nil {
 		return err
 	}
-	if must != nil && !matches(must, tag, true) {
+	if tag == "" && must == nil {
+		return nil // what is not there yet is none of them, nor *
+	}
+	if must != nil && (tag == "" || !matches(must, tag, true)) {
 		return flavor.Errorf(flavor.CodePrecondition, "it has changed since you read it (If-Match): read it again, with the same Accept; nothing was done")
 	}
 	if mustNot != nil && matches(mustNot, tag, false) {

@@ -203,6 +203,7 @@ func (r jsonReader) objects(name string, several severalOf) error {
 	if _, err := r.want(name, "an array of objects", jsontext.KindBeginArray); err != nil {
 		return err
 	}
+	one := several.begin()
 	for {
 		token, err := r.token()
 		switch {
@@ -213,7 +214,7 @@ func (r jsonReader) objects(name string, several severalOf) error {
 		case token.Kind() != jsontext.KindBeginObject:
 			return flavor.Invalid("%s: must be an array of objects, without %s", name, kindName(token))
 		}
-		if err := r.members(several.one(), ""); err != nil {
+		if err := r.members(one(), ""); err != nil {
 			return err
 		}
 	}

@@ -202,11 +202,12 @@ func (r *xmlReader) value(e xml.StartElement, f field) error {
 	case []field:
 		return r.object(e, into)
 	case severalOf:
+		one := into.begin()
 		return r.children(f.name, func(e xml.StartElement) error {
 			if e.Name.Local != into.item {
 				return unknownElement(e)
 			}
-			return r.object(e, into.one())
+			return r.object(e, one())
 		})
 	case **map[string]string:
 		specs, err := r.specs()

@@ -43,6 +43,7 @@ type market struct {
 	err     error
 
 	offer        flavor.Offer
+	noProduct    bool
 	productPatch flavor.ProductPatch
 
 	wanted  []match.Requirement
@@ -214,6 +215,9 @@ func (m *market) Products(context.Context) ([]flavor.Offer, error) {
 
 func (m *market) Product(_ context.Context, id string) (flavor.Offer, error) {
 	m.note("Product", id)
+	if m.noProduct {
+		return flavor.Offer{}, flavor.NotFound("it is no product")
+	}
 	return m.offer, m.err
 }
 

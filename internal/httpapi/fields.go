@@ -32,10 +32,11 @@ type severalNodes struct{ nodes **[]string }
 type oneNode struct{ nodes **[]string }
 
 // severalOf is a list of objects: in XML an element whose children are all called
-// item. one makes room for one more, and is where its members go.
+// item. begin begins the list, and what it gives makes room for one more, and is
+// where that one's members go.
 type severalOf struct {
-	item string
-	one  func() []field
+	item  string
+	begin func() (one func() []field)
 }
 
 // document is what a body may be: the envelope's name and the members.
@@ -67,15 +68,16 @@ func flavorDocument(p *flavor.Patch) document {
 
 // acceleratorFields are those of an output-only list, as it may be sent back.
 func acceleratorFields(list **[]flavor.Accelerator) severalOf {
-	return severalOf{"accelerator", func() []field {
-		if *list == nil {
-			*list = new([]flavor.Accelerator)
-		}
-		**list = append(**list, flavor.Accelerator{})
-		a := &(**list)[len(**list)-1]
-		return []field{
-			{name: "number", into: &a.Number}, {name: "vendor", into: &a.Vendor}, {name: "model", into: &a.Model},
-			{name: "memory", into: &a.Memory}, {name: "type", into: &a.Type},
+	return severalOf{"accelerator", func() func() []field {
+		all := &[]flavor.Accelerator{}
+		*list = all
+		return func() []field {
+			*all = append(*all, flavor.Accelerator{})
+			a := &(*all)[len(*all)-1]
+			return []field{
+				{name: "number", into: &a.Number}, {name: "vendor", into: &a.Vendor}, {name: "model", into: &a.Model},
+				{name: "memory", into: &a.Memory}, {name: "type", into: &a.Type},
+			}
 		}
 	}}
 }

@@ -145,6 +145,15 @@ func readMatching(tree any) (m matching, err error) {
 	return m, err
 }
 
+// toscaMembers are the members of a TOSCA service template, and of its topology,
+// that may stand beside node_templates: nothing is read of most.
+var toscaMembers = []string{
+	"tosca_definitions_version", "namespace", "metadata", "template_name", "template_author", "template_version", "description",
+	"dsl_definitions", "repositories", "imports", "artifact_types", "data_types", "capability_types", "interface_types",
+	"relationship_types", "node_types", "group_types", "policy_types", "topology_template",
+	"inputs", "node_templates", "relationship_templates", "groups", "policies", "outputs", "substitution_mappings", "workflows",
+}
+
 func nothingElse(members map[string]any) error {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		return flavor.Invalid("%.100q: there is no such field; there are %s", name, matchMembers)
@@ -154,20 +163,16 @@ func nothingElse(members map[string]any) error {
 
 // templateNodes are the compute nodes of the template that members hold as kind.
 func templateNodes(members map[string]any, kind string) ([]tosca.Node, error) {
-	given := map[string]any{}
-	if inputs, there := members["inputs"]; there {
-		values, ok := inputs.(map[string]any)
-		if !ok {
-			return nil, flavor.Invalid("inputs: must be an object of values")
-		}
-		for name, value := range values {
-			// Beside node_templates a template's own inputs are declared by that name.
-			if _, declared := value.(map[string]any); !declared {
-				given[name] = value
-			}
-		}
+	given, err := givenInputs(members, kind == "node_templates")
+	if err != nil {
+		return nil, err
 	}
 	if kind != "template" {
+		for _, name := range slices.Sorted(maps.Keys(members)) {
+			if !slices.Contains(toscaMembers, name) {
+				return nil, flavor.Invalid("%.100q: there is no such field; there are %s, and those of a TOSCA service template", name, matchMembers)
+			}
+		}
 		return tosca.Template(members, given)
 	}
 	text, ok := members[kind].(string)
@@ -184,6 +189,28 @@ func templateNodes(members map[string]any, kind string) ([]tosca.Node, error) {
 		return nil, err
 	}
 	return tosca.Template(tree, given)
+}
+
+// givenInputs are the values of a template's inputs. Beside node_templates its own
+// are declared by the same name, each by a map.
+func givenInputs(members map[string]any, declared bool) (map[string]any, error) {
+	inputs, there := members["inputs"]
+	if !there {
+		return nil, nil
+	}
+	given, ok := inputs.(map[string]any)
+	if !ok {
+		return nil, flavor.Invalid("inputs: must be an object of values")
+	}
+	if !declared {
+		return given, nil
+	}
+	given = maps.Clone(given)
+	maps.DeleteFunc(given, func(_ string, value any) bool {
+		_, declaration := value.(map[string]any)
+		return declaration
+	})
+	return given, nil
 }
 
 // matchRegions reads a list of names, one name, or any.
@@ -254,6 +281,9 @@ func matchXML(body []byte) (any, error) {
 			return flavor.Invalid("%.100s: is given twice", name)
 		case name != "host" && name != "template" && name != "limit":
 			return unknownElement(e)
+		}
+		if name == "host" && value == "" {
+			value = map[string]any{} // it asks for nothing
 		}
 		members[name] = value
 		return nil

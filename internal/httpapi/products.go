@@ -28,10 +28,15 @@ func getProduct(k *call) error {
 	return k.answer(encodeProduct(k.format, &o))
 }
 
-// guardProduct is guard for a promoted flavor as a product.
-func (k *call) guardProduct(id string) (release func(), err error) {
+// guardProduct is guard for a promoted flavor as a product. With mayBegin the call
+// can make it one, so that it is none yet is no error but a state, without a tag.
+func (k *call) guardProduct(id string, mayBegin bool) (release func(), err error) {
 	return k.guard("product "+id, func() (string, error) {
 		o, err := k.s.cfg.Market.Product(k.ctx, id)
+		if mayBegin && flavor.CodeOf(err) == flavor.CodeNotFound {
+			_, err := k.s.cfg.Market.PromotedFlavor(k.ctx, id)
+			return "", err
+		}
 		return etag(encodeProduct(k.format, &o)), err
 	})
 }
@@ -45,7 +50,7 @@ func changeProduct(k *call) error {
 	if err := k.decode(productDocument(&patch)); err != nil {
 		return err
 	}
-	release, err := k.guardProduct(id)
+	release, err := k.guardProduct(id, true)
 	if err != nil {
 		return err
 	}
@@ -62,7 +67,7 @@ func endProduct(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardProduct(id)
+	release, err := k.guardProduct(id, false)
 	if err != nil {
 		return err
 	}

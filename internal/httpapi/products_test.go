@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -62,4 +63,33 @@ func TestProductPriceIsText(t *testing.T) {
 	if flavor.CodeOf(err) != flavor.CodeInvalid || err.Error() != "price: must be a string, not a number" {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A manager who makes a product of what nobody has made one yet says so, and is
+// not surprised by another's.
+func TestConditionalProduct(t *testing.T) {
+	path := "PUT /v1/promotedflavors/" + small.FlavorID + "/product"
+	tag := etag(encodeProduct(asJSON, &small))
+	for _, c := range []struct {
+		there  bool
+		header string
+		status int
+	}{
+		{false, "If-None-Match: *", 200}, {false, "If-Match: *", 412}, {false, "If-Match: " + tag, 412},
+		{true, "If-None-Match: *", 412}, {true, "If-Match: *", 200}, {true, "If-Match: " + tag, 200}, {true, `If-Match: "x"`, 412},
+	} {
+		s := newSetup(t)
+		s.market.offer = small
+		if !c.there {
+			s.market.noProduct = true
+		}
+		w := s.do(t, path, `{"price": "1"}`, c.header)
+		wantStatus(t, w, c.status)
+		if changed := strings.Contains(s.market.called(), "ChangeProduct"); changed != (c.status == 200) {
+			t.Errorf("a product is there: %v, %s: called %s", c.there, c.header, s.market.called())
+		}
+	}
+	s := newSetup(t)
+	s.market.noProduct = true
+	wantStatus(t, s.do(t, "DELETE /v1/promotedflavors/"+small.FlavorID+"/product", "", "If-Match: *"), 404)
 }

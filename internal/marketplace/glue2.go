@@ -2,6 +2,7 @@ package marketplace
 
 import (
 	"context"
+	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/glue2"
@@ -39,5 +40,6 @@ func (m *Market) GLUE2(ctx context.Context, p flavor.Principal, region string) (
 		}
 		instances = append(instances, i)
 	}
-	return glue2.Render(site, instances, m.now(), glue2.Validity, "")
+	// To the minute: what has not changed is the same document for a while.
+	return glue2.Render(site, instances, m.now().Truncate(time.Minute), glue2.Validity, "")
 }

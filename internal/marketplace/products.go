@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/store"
@@ -58,10 +59,7 @@ func (m *Market) offer(f flavor.Flavor, said flavor.Product) (flavor.Offer, erro
 		Category: cmp.Or(said.Category, flavor.DefaultCategory(f.Spec, m.category)),
 		Currency: currency, Period: cmp.Or(said.Period, m.pricing.Period),
 		Free: said.Free, Hidden: said.Hidden, CPUModel: said.CPUModel, MemoryModel: said.MemoryModel,
-		GPUModel: said.GPUModel, Description: cmp.Or(said.Description, f.Description),
-	}
-	if as := f.Accelerators(); o.GPUModel == "" && len(as) > 0 {
-		o.GPUModel = as[0].Model
+		GPUModel: cmp.Or(said.GPUModel, gpuModel(f.Spec)), Description: cmp.Or(said.Description, f.Description),
 	}
 	if said.Price != nil {
 		o.Price = *said.Price
@@ -74,6 +72,17 @@ func (m *Market) offer(f flavor.Flavor, said flavor.Product) (flavor.Offer, erro
 		return flavor.Offer{}, flavor.Conflict("%q costs more by the formula than can be counted: PUT /v1/promotedflavors/%s/product with a price: %w", f.Name, f.ID, err)
 	}
 	return o, nil
+}
+
+// gpuModel is the model of the first GPU that s tells of, "" where none is told or
+// UCloud would not take it.
+func gpuModel(s flavor.Spec) string {
+	for _, a := range s.Accelerators() {
+		if a.IsGPU() && utf8.RuneCountInString(a.Model) <= flavor.MaxModel {
+			return a.Model
+		}
+	}
+	return ""
 }
 
 // Product is the promoted flavor as a product; CodeNotFound where it is not
@@ -134,6 +143,13 @@ func (m *Market) ChangeProduct(ctx context.Context, p flavor.Principal, id strin
 // that product.
 func (m *Market) repriced(f flavor.Flavor, said flavor.Product, patch flavor.ProductPatch) (flavor.Product, flavor.Offer, error) {
 	said.FlavorID = f.ID
+	// What follows from the flavor goes on to follow it when it is sent back.
+	if patch.Description != nil && said.Description == "" && *patch.Description == f.Description {
+		patch.Description = nil
+	}
+	if patch.GPUModel != nil && said.GPUModel == "" && *patch.GPUModel == gpuModel(f.Spec) {
+		patch.GPUModel = nil
+	}
 	byFormula := patch.ByFormula != nil && *patch.ByFormula
 	said, err := patch.Apply(said)
 	if err != nil {
@@ -192,7 +208,8 @@ func (m *Market) EndProduct(ctx context.Context, p flavor.Principal, id string) 
 	if err := p.ManagerOnly(); err != nil {
 		return err
 	}
-	if _, err := m.Product(ctx, id); err != nil {
+	// One whose price cannot be counted is a product all the same.
+	if _, err := m.Product(ctx, id); err != nil && flavor.CodeOf(err) != flavor.CodeConflict {
 		return err
 	}
 	return m.store.Write(ctx, func(tx *store.Tx) error {

@@ -96,6 +96,38 @@ func TestAProductIsWhatAManagerMadeOne(t *testing.T) {
 	}
 }
 
+// What follows from the flavor follows it on, also for a widget that sends back all
+// that it read.
+func TestWhatFollowsFromTheFlavorIsNotSaid(t *testing.T) {
+	w := shop(t)
+	s := spec("gpu")
+	s.Description, s.ExtraSpecs = strings.Repeat("long ", 500)+".", map[string]string{"Accelerator:Number": "1", "Accelerator:Model": "T4"}
+	f, err := w.CreatePromoted(t.Context(), manager, flavor.Patch{
+		Name: &s.Name, VCPUs: &s.VCPUs, RAM: &s.RAM, Disk: &s.Disk, Description: &s.Description, ExtraSpecs: &s.ExtraSpecs,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := w.put(t, f.ID, priced("1"))
+	if o.GPUModel != "T4" || o.GPUs != 1 || o.Description != s.Description {
+		t.Fatalf("got %+v", o)
+	}
+	back := flavor.ProductPatch{
+		ID: &o.FlavorID, Name: &o.Name, Category: &o.Category, Price: new(o.Price.String()), Currency: &o.Currency, Period: new(string(o.Period)),
+		Free: &o.Free, Hidden: &o.Hidden, GPUModel: &o.GPUModel, Description: &o.Description, VCPUs: &o.VCPUs, RAM: &o.RAM, GPUs: &o.GPUs,
+	}
+	if diff := cmp.Diff(o, w.put(t, f.ID, back)); diff != "" {
+		t.Error(diff)
+	}
+	specs := map[string]string{"Accelerator:Number": "2", "Accelerator:Model": "A100"}
+	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Description: new("short"), ExtraSpecs: &specs}); err != nil {
+		t.Fatal(err)
+	}
+	if o, err = w.Product(t.Context(), f.ID); err != nil || o.GPUModel != "A100" || o.GPUs != 2 || o.Description != "short" {
+		t.Errorf("after the flavor changed: %+v, %v", o, err)
+	}
+}
+
 // With a formula every promoted flavor is a product, but those that a manager
 // has ended; his own price goes before the formula's, and he can go back to it.
 func TestFormula(t *testing.T) {
@@ -129,6 +161,9 @@ func TestFormula(t *testing.T) {
 	w.pricing.VCPU = 1 << 62
 	if _, err := w.Product(t.Context(), f.ID); flavor.CodeOf(err) != flavor.CodeConflict {
 		t.Errorf("a price beyond what can be counted: %v", err)
+	}
+	if err := w.EndProduct(t.Context(), manager, f.ID); err != nil {
+		t.Errorf("ending what costs too much to count: %v", err)
 	}
 }
 
