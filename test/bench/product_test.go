@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,7 +63,11 @@ func serveBare(file string) {
 		panic(err)
 	}
 	e := echo.New()
-	e.GET("/*", func(c echo.Context) error { return c.Blob(http.StatusOK, "application/json; charset=utf-8", body) })
+	length := strconv.Itoa(len(body))
+	e.GET("/*", func(c echo.Context) error {
+		c.Response().Header().Set(echo.HeaderContentLength, length) // a long body would go in chunks else
+		return c.Blob(http.StatusOK, "application/json; charset=utf-8", body)
+	})
 	fmt.Printf("{\"msg\":\"listening\",\"address\":%q}\n", l.Addr())
 	panic(http.Serve(l, e))
 }
