@@ -200,31 +200,25 @@ func (r jsonReader) specs(name string) (map[string]string, error) {
 }
 
 func (r jsonReader) objects(name string, several severalOf) error {
-	if _, err := r.want(name, "an array of objects", jsontext.KindBeginArray); err != nil {
-		return err
-	}
 	one := several.begin()
-	for {
-		token, err := r.token()
-		switch {
-		case err != nil:
-			return err
-		case token.Kind() == jsontext.KindEndArray:
-			return nil
-		case token.Kind() != jsontext.KindBeginObject:
-			return flavor.Invalid("%s: must be an array of objects, without %s", name, kindName(token))
-		}
-		if err := r.members(one(), ""); err != nil {
-			return err
-		}
-	}
+	return r.elements(name, "an array of objects", jsontext.KindBeginObject, func(jsontext.Token) error {
+		return r.members(one(), "")
+	})
 }
 
 func (r jsonReader) nodes(name string, nodes **[]string) error {
-	if _, err := r.want(name, "an array of strings", jsontext.KindBeginArray); err != nil {
+	*nodes = &[]string{}
+	return r.elements(name, "an array of strings", jsontext.KindString, func(token jsontext.Token) error {
+		return addNode(nodes, token.String())
+	})
+}
+
+// elements reads an array whose elements all are of kind; what says what it is.
+// read gets the first token of each, and reads the rest.
+func (r jsonReader) elements(name, what string, kind jsontext.Kind, read func(jsontext.Token) error) error {
+	if _, err := r.want(name, what, jsontext.KindBeginArray); err != nil {
 		return err
 	}
-	*nodes = &[]string{}
 	for {
 		token, err := r.token()
 		switch {
@@ -232,10 +226,10 @@ func (r jsonReader) nodes(name string, nodes **[]string) error {
 			return err
 		case token.Kind() == jsontext.KindEndArray:
 			return nil
-		case token.Kind() != jsontext.KindString:
-			return flavor.Invalid("%s: must be an array of strings, without %s", name, kindName(token))
+		case token.Kind() != kind:
+			return flavor.Invalid("%s: must be %s, without %s", name, what, kindName(token))
 		}
-		if err := addNode(nodes, token.String()); err != nil {
+		if err := read(token); err != nil {
 			return err
 		}
 	}

@@ -1,16 +1,12 @@
 package httpapi
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/xml"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/marketplace"
@@ -63,30 +59,6 @@ func matchFlavors(k *call) error {
 		return k.changed(encodeMatch(k.format, &matched[0]))
 	}
 	return k.changed(encodeMatchedNodes(k.format, matched))
-}
-
-// matchTree is the body as the generic tree that tosca reads, whatever its format.
-func (k *call) matchTree() (any, error) {
-	body, mediaType, err := k.body("match")
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case mediaType == mediaTypes[asJSON]:
-		r := jsonReader{jsontext.NewDecoder(bytes.NewBuffer(body))}
-		if _, err := r.ReadValue(); err != nil {
-			return nil, notJSON(err)
-		}
-		if err := r.end(); err != nil {
-			return nil, err
-		}
-		return tosca.Decode(body)
-	case slices.Contains(yamlTypes, mediaType):
-		return tosca.Decode(body)
-	case mediaType == mediaTypes[asXML], mediaType == mediaTypes[asTextXML]:
-		return matchXML(body)
-	}
-	return nil, unsupported("application/json, application/xml, text/xml or application/x-yaml")
 }
 
 // The members of a body beside those of a TOSCA template that is the body itself.
@@ -254,108 +226,6 @@ type stringer string
 
 func (s stringer) String() string { return string(s) }
 
-// matchXML reads <match> into the tree that JSON would give: an element with
-// children is an object, unless they are all <value>: then it is a list. <region>
-// may come again and again.
-func matchXML(body []byte) (any, error) {
-	r := newXMLReader(body)
-	root, err := r.root()
-	if err != nil {
-		return nil, err
-	}
-	if root.Name.Local != "match" || len(root.Attr) > 0 {
-		return nil, flavor.Invalid("the root element must be <match>, without attributes")
-	}
-	members := map[string]any{}
-	var regions []any
-	err = r.children("match", func(e xml.StartElement) error {
-		name := e.Name.Local
-		value, err := r.tree(e, 1)
-		switch _, twice := members[name]; {
-		case err != nil:
-			return err
-		case name == "region":
-			regions = append(regions, value)
-			return nil
-		case twice:
-			return flavor.Invalid("%.100s: is given twice", name)
-		case name != "host" && name != "template" && name != "limit":
-			return unknownElement(e)
-		}
-		if name == "host" && value == "" {
-			value = map[string]any{} // it asks for nothing
-		}
-		members[name] = value
-		return nil
-	})
-	if regions != nil {
-		members["regions"] = regions
-	}
-	if err == nil {
-		err = r.end()
-	}
-	return members, err
-}
-
-// maxMatchDepth is deeper than any constraint of a host.
-const maxMatchDepth = 8
-
-// tree reads an element whose children are not known, up to its end.
-func (r *xmlReader) tree(e xml.StartElement, depth int) (any, error) {
-	name := e.Name.Local
-	if len(e.Attr) > 0 {
-		return nil, flavor.Invalid("%.100q: <%.100s> has no such attribute", e.Attr[0].Name.Local, name)
-	}
-	if depth > maxMatchDepth {
-		return nil, flavor.Invalid("<%.100s>: is too deep", name)
-	}
-	var text []byte
-	var list []any
-	members := map[string]any{}
-	for {
-		token, err := r.token()
-		if err != nil {
-			return nil, err
-		}
-		switch token := token.(type) {
-		case xml.CharData:
-			text = append(text, token...)
-		case xml.StartElement:
-			value, err := r.tree(token, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			child := token.Name.Local
-			if child == "value" {
-				list = append(list, value)
-				continue
-			}
-			if _, twice := members[child]; twice {
-				return nil, flavor.Invalid("%.100s: is given twice", child)
-			}
-			members[child] = value
-		default:
-			return branch(name, string(text), list, members)
-		}
-	}
-}
-
-// branch is what an element holds: text, a list or an object.
-func branch(name, text string, list []any, members map[string]any) (any, error) {
-	trimmed := strings.Trim(text, " \t\r\n")
-	switch {
-	case len(list) == 0 && len(members) == 0:
-		return trimmed, nil
-	case trimmed != "":
-		return nil, blank(name, xml.CharData(text))
-	case len(list) > 0 && len(members) > 0:
-		return nil, flavor.Invalid("<%.100s>: must hold <value> elements alone, or none", name)
-	case len(list) > 0:
-		return list, nil
-	}
-	return members, nil
-}
-
 // matchedNode is a node, or the one host, with what fits it.
 type matchedNode struct {
 	tosca.Node
@@ -382,100 +252,4 @@ func (k *call) matchedYAML(nodes []matchedNode) error {
 	}
 	k.Response().Header()["Vary"] = vary
 	return k.write(http.StatusOK, yamlContent, body, strconv.Itoa(len(body)))
-}
-
-// encodeMatch is {"flavors": [...]} with reason and ignored where they say
-// something, or <match> with the same.
-func encodeMatch(as format, n *matchedNode) []byte {
-	if as == asJSON {
-		return append(appendMatchJSON([]byte{'{'}, n), '}')
-	}
-	return append(appendMatchXML([]byte(xmlDeclaration+"<match>"), n), "</match>"...)
-}
-
-// encodeMatchedNodes is {"nodes": [...]}, or <match> with a <node> for each: name
-// and type, then what encodeMatch has.
-func encodeMatchedNodes(as format, nodes []matchedNode) []byte {
-	if as == asJSON {
-		b := []byte(`{"nodes": [`)
-		for i := range nodes {
-			if i > 0 {
-				b = append(b, ", "...)
-			}
-			b = appendString(append(b, `{"name": `...), nodes[i].Name)
-			b = appendString(append(b, `, "type": `...), nodes[i].Type)
-			b = append(appendMatchJSON(append(b, ", "...), &nodes[i]), '}')
-		}
-		return append(b, "]}"...)
-	}
-	b := []byte(xmlDeclaration + "<match>")
-	for i := range nodes {
-		b = appendXMLText(append(b, `<node name="`...), nodes[i].Name)
-		b = appendElement(append(b, `">`...), "type", nodes[i].Type)
-		b = append(appendMatchXML(b, &nodes[i]), "</node>"...)
-	}
-	return append(b, "</match>"...)
-}
-
-// Behind the keys of a flavor a fit has regions (those wanted that have it), waste
-// {vcpus, ram (MB), disk (GB), gpus, total (in vCPUs, as text)} and, where it is a
-// product, price, currency and period.
-func appendMatchJSON(b []byte, n *matchedNode) []byte {
-	b = append(b, `"flavors": [`...)
-	for i, f := range n.Fits {
-		if i > 0 {
-			b = append(b, ", "...)
-		}
-		b = appendFlavorJSON(b, &f.Flavor)
-		b = appendStrings(append(b[:len(b)-1], `, "regions": `...), f.Regions)
-		b = strconv.AppendInt(append(b, `, "waste": {"vcpus": `...), int64(f.Waste.VCPUs), 10)
-		b = strconv.AppendInt(append(b, `, "ram": `...), int64(f.Waste.RAMMB), 10)
-		b = strconv.AppendInt(append(b, `, "disk": `...), int64(f.Waste.DiskGB), 10)
-		b = strconv.AppendInt(append(b, `, "gpus": `...), int64(f.Waste.GPUs), 10)
-		b = append(appendString(append(b, `, "total": `...), f.Waste.Total.String()), '}')
-		if f.Price != nil {
-			b = appendString(append(b, `, "price": `...), f.Price.String())
-			b = appendString(append(b, `, "currency": `...), f.Currency)
-			b = appendString(append(b, `, "period": `...), string(f.Period))
-		}
-		b = append(b, '}')
-	}
-	b = append(b, ']')
-	if n.Reason != "" {
-		b = appendString(append(b, `, "reason": `...), n.Reason)
-	}
-	if len(n.Ignored) > 0 {
-		b = appendStrings(append(b, `, "ignored": `...), n.Ignored)
-	}
-	return b
-}
-
-func appendMatchXML(b []byte, n *matchedNode) []byte {
-	b = append(b, "<flavors>"...)
-	for _, f := range n.Fits {
-		b = appendFlavorXML(b, &f.Flavor)
-		b = append(b[:len(b)-len("</flavor>")], "<regions>"...)
-		for _, region := range f.Regions {
-			b = appendElement(b, "region", region)
-		}
-		b = appendElement(append(b, "</regions><waste>"...), "vcpus", strconv.Itoa(f.Waste.VCPUs))
-		b = appendElement(b, "ram", strconv.Itoa(f.Waste.RAMMB))
-		b = appendElement(b, "disk", strconv.Itoa(f.Waste.DiskGB))
-		b = appendElement(b, "gpus", strconv.Itoa(f.Waste.GPUs))
-		b = append(appendElement(b, "total", f.Waste.Total.String()), "</waste>"...)
-		if f.Price != nil {
-			b = appendElement(b, "price", f.Price.String())
-			b = appendElement(b, "currency", f.Currency)
-			b = appendElement(b, "period", string(f.Period))
-		}
-		b = append(b, "</flavor>"...)
-	}
-	b = append(b, "</flavors>"...)
-	if n.Reason != "" {
-		b = appendElement(b, "reason", n.Reason)
-	}
-	for _, name := range n.Ignored {
-		b = appendElement(b, "ignored", name)
-	}
-	return b
 }

@@ -2,15 +2,12 @@ package openstack
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"syscall"
@@ -121,10 +118,10 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 	if _, ok := errors.AsType[*badURLError](err); ok {
 		return "the URL of " + a.who() + " is not an http or https URL with a host and nothing but a path; " + a.setting(), err
 	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok && !timedOut(err) {
+	if _, ok := errors.AsType[*net.DNSError](err); ok && !outgoing.TimedOut(err) {
 		return "the host of " + a.who() + " has no address in the DNS; " + a.setting(), err
 	}
-	if flaw := tlsFlaw(err); flaw != "" {
+	if flaw := outgoing.TLSFlaw(err); flaw != "" {
 		return a.who() + " " + flaw, err
 	}
 	switch {
@@ -135,7 +132,7 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 		return a.who() + " leads to another host, where no token is sent", err
 	case errors.Is(err, context.Canceled):
 		return "the request ended before " + a.who() + " had answered", err
-	case timedOut(err):
+	case outgoing.TimedOut(err):
 		return fmt.Sprintf("%s did not answer in time (engine.region_timeout is %s); try again later", a.who(), a.clouds.cfg.RegionTimeout), err
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return a.who() + " accepts no connection; it may be down: try again later, or " + a.setting(), err
@@ -157,45 +154,12 @@ func (a attempt) api() string {
 	return "Keystone (identity v3)"
 }
 
-func timedOut(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
-		return true
-	}
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout()
-}
-
 func decodeError(err error) bool {
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return true
 	}
 	_, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	return ok
-}
-
-// tlsFlaw says what is wrong with a server's TLS; "" if nothing is.
-func tlsFlaw(err error) string {
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "has a TLS certificate for another host name; its operator should get one for this name"
-	}
-	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
-		if e.Reason == x509.Expired {
-			return "has a TLS certificate that is expired or not valid yet; its operator should renew it"
-		}
-		return "has a TLS certificate that is not valid; its operator should replace it"
-	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "has a TLS certificate of an authority unknown here (self-signed?); its operator should get one of a known authority"
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "has a TLS certificate that cannot be verified; its operator should replace it"
-	}
-	_, notTLS := errors.AsType[tls.RecordHeaderError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
-	if notTLS || alert || errors.Is(err, http.ErrSchemeMismatch) {
-		return "does not speak TLS 1.2 or later there; check that its URL should begin with https"
-	}
-	return ""
 }
 
 // explainStatus is explain for an answer that came, but with another status

@@ -127,7 +127,7 @@ func maybeDone(err error) bool {
 	}
 	_, busy := errors.AsType[*busyError](err)
 	_, blocked := errors.AsType[*outgoing.BlockedError](err)
-	return !busy && !blocked && !errors.Is(err, errPlainHTTP) && !errors.Is(err, errForeignHost) && tlsFlaw(err) == ""
+	return !busy && !blocked && !errors.Is(err, errPlainHTTP) && !errors.Is(err, errForeignHost) && outgoing.TLSFlaw(err) == ""
 }
 
 // undo deletes a flavor that was just created, if it is the one meant. It runs
