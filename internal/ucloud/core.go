@@ -120,8 +120,8 @@ func (s *session) token(ctx context.Context) (flavor.Secret, error) {
 	if err := s.ask(ctx, r, "", &answer); err != nil {
 		return "", refreshFailed(err)
 	}
-	if len(answer.Responses) != 1 {
-		return "", r.nonsense("one access token was asked for, and there are not as many")
+	if len(answer.Responses) == 0 {
+		return "", r.nonsense("the answer has no access token")
 	}
 	token = flavor.Secret(answer.Responses[0].AccessToken)
 	expiry, err := expiryOf(token)
@@ -272,7 +272,7 @@ func (s *session) browse(ctx context.Context, path string, perPage int) ([]jsont
 			return all, nil
 		}
 		next = *page.Next
-		if seen[next] || next == "" {
+		if seen[next] {
 			return nil, r.nonsense("the list has no end: a page leads to one that was read before")
 		}
 		seen[next] = true

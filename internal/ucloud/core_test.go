@@ -1,6 +1,7 @@
 package ucloud
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -56,6 +57,18 @@ func TestARevokedToken(t *testing.T) {
 		t.Errorf("%d tokens were asked for", n)
 	}
 	w.expectSent(t, []string{"a"}, []string{"b"}, []string{"b"})
+
+	// Once in a push is enough: a Core that ends every token is not right.
+	w.core.ForgetRequests()
+	w.shelf.set(t, offer("a", "x", 3), offer("b", "y", 1))
+	w.core.Fault(coretest.Fault{Path: browsePath, Status: 401, Times: 1})
+	w.core.Fault(coretest.Fault{Kind: coretest.Serve, Path: createPath, Times: 1, Before: w.core.RevokeTokens})
+	_, err := w.push(t)
+	expectCode(t, err, flavor.CodeUnreachable)
+	if n := len(w.core.Requests(http.MethodPost, refreshPath)); n != 1 {
+		t.Errorf("%d tokens were asked for in one push", n)
+	}
+	w.creates()
 
 	w.shelf.set(t, offer("a", "x", 2), offer("b", "y", 2))
 	w.core.Fault(coretest.Fault{Path: createPath, Status: 401})
@@ -209,6 +222,35 @@ func TestABadItem(t *testing.T) {
 	w.mustPush(t)
 }
 
+// A Core that lists the products of others, too, which have categories of the
+// same names.
+func TestOtherProviders(t *testing.T) {
+	w := newWorld(t)
+	category := coretest.CategoryV2{Name: "x", Provider: "aaa", ProductType: "STORAGE", AccountingUnit: coretest.AccountingUnit{Name: "GB"}, AccountingFrequency: "ONCE"}
+	w.core.RegisterV2(coretest.ProductV2{Name: "a", Category: category})
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		r.URL.RawQuery = strings.ReplaceAll(r.URL.RawQuery, "filterProvider", "ignored")
+		w.core.Handler().ServeHTTP(rw, r)
+	}))
+	t.Cleanup(server.Close)
+	w.Provider.core.base = server.URL
+	w.shelf.set(t, offer("a", "x", 4))
+	w.mustPush(t)
+	w.expectSent(t, []string{"a"})
+}
+
+// Once a push is to end no further call is begun, not even the first.
+func TestNoCallAfterTheEnd(t *testing.T) {
+	w := newWorld(t)
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	s := &session{core: w.Provider.core, before: func(context.Context) error { t.Error("a call was begun"); return nil }}
+	_, err := s.browse(ctx, v2.browse, v2.perPage)
+	if f, err := failureOf(err); f == nil || f.class != again || err != nil {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 // An endless list that always leads on ends, too.
 func TestAnEndlessList(t *testing.T) {
 	w := newWorld(t)
@@ -242,7 +284,7 @@ func TestAnEndlessList(t *testing.T) {
 // A refresh that answers no token of use.
 func TestABadRefresh(t *testing.T) {
 	for name, body := range map[string]string{
-		"none": `{"responses":[]}`, "two": `{"responses":[{"accessToken":"a"},{"accessToken":"b"}]}`, "null": `{"responses":null}`,
+		"none": `{"responses":[]}`, "null": `{"responses":null}`,
 		"no JWT": `{"responses":[{"accessToken":"a"}]}`, "a list": `[]`, "no object": `"a"`, "HTML": `<html>`,
 		"no exp": `{"responses":[{"accessToken":"eyJhbGciOiJSUzI1NiJ9.e30.AAAA"}]}`,
 	} {
@@ -280,7 +322,7 @@ func TestWhereTokensGo(t *testing.T) {
 	// TLS there where none is spoken, and the other way round.
 	w.Provider.core.base = strings.Replace(w.url, "http:", "https:", 1)
 	r, _ = w.push(t)
-	expectText(t, "the report", r.LastError, "plain http")
+	expectText(t, "the report", r.LastError, "does not speak TLS")
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()

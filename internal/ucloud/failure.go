@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -187,34 +186,24 @@ func (s *session) obstacle(ctx context.Context, err error) string {
 	if _, ok := errors.AsType[*outgoing.BlockedError](err); ok {
 		return "has an address that is not public, and is not called; an operator can allow its network with outgoing.allow_networks"
 	}
-	if timedOut(ctx, err) {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) || outgoing.TimedOut(err) {
 		return "did not answer within " + s.timeout.String()
 	}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
 		return "has a host without an address in the DNS; check ucloud.core_url"
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "has a TLS certificate that cannot be verified; check ucloud.core_url"
+	if flaw := outgoing.TLSFlaw(err); flaw != "" {
+		return flaw
 	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "had not answered when this service stopped"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "accepts no connection; it may be down"
-	case errors.Is(err, http.ErrSchemeMismatch):
-		return "speaks plain http there; check ucloud.core_url"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
 		return "broke its answer off"
 	}
 	return "cannot be reached; check ucloud.core_url"
-}
-
-func timedOut(ctx context.Context, err error) bool {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ETIMEDOUT) {
-		return true
-	}
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout()
 }
 
 // withoutQuotes is what of err may be logged. An answer that is no HTTP, which

@@ -46,7 +46,7 @@ type gatewayRow struct {
 
 func gateway(t *testing.T) (rows []gatewayRow, offers []flavor.Offer) {
 	t.Helper()
-	text, err := os.ReadFile("testdata/openstackgateway.json")
+	text, err := os.ReadFile("../../testdata/openstackgateway.json")
 	if err == nil {
 		err = json.Unmarshal(text, &rows)
 	}
@@ -211,6 +211,17 @@ func TestEveryFieldCounts(t *testing.T) {
 			}
 		}
 	}
+	// What was sent of it elsewhere says nothing of what Core has here.
+	hidden := but(base, func(o *flavor.Offer) { o.Hidden = true })
+	there, err := v2.define("aau", base, accounting{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	there.accounting, _ = v2.account(base.Unit())
+	elsewhere := map[string]store.Pushed{"f": {FlavorID: "f", Reference: flavor.Reference{Provider: "aau", Category: "y", Name: "a"}, Sent: `{"hiddenInGrantApplications":true}`}}
+	if got, err := newPlanner(v2, "aau", []product{there}, elsewhere).compare([]flavor.Offer{hidden}); err != nil || len(got.batches) != 1 {
+		t.Errorf("it is taken for hidden: %v, %+v", err, got)
+	}
 	w := newWorld(t)
 	w.shelf.set(t, base)
 	w.mustPush(t)
@@ -251,10 +262,10 @@ func TestWhatCoreDecides(t *testing.T) {
 	w.creates()
 	w.mustPush(t)
 	w.expectSent(t)
-	w.shelf.set(t, offer("a", "x", 8))
+	w.shelf.set(t, offer("a", "x", 8), offer("b", "x", 8))
 	w.mustPush(t)
-	if p := w.core.ProductsV1()[0]; p.Priority != 7 || p.PricePerUnit != 2 || p.Version != 3 {
-		t.Errorf("the product is %+v", p)
+	if p := w.core.ProductsV1(); p[0].Priority != 7 || p[0].PricePerUnit != 2 || p[0].Version != 3 || p[1].Priority != 0 {
+		t.Errorf("the products are %+v", p)
 	}
 }
 
@@ -378,10 +389,11 @@ func TestCategoriesAreNoted(t *testing.T) {
 	w := newWorld(t)
 	theirs := coretest.CategoryV2{Name: "old", Provider: "aau", ProductType: "COMPUTE", AccountingFrequency: "PERIODIC_DAY", FreeToUse: true,
 		AccountingUnit: coretest.AccountingUnit{Name: "EUR", NamePlural: "EUR", FloatingPoint: true}}
-	units, foreign := theirs, theirs
+	units, foreign, storage := theirs, theirs, theirs
+	storage.Name, storage.ProductType = "storage", "STORAGE"
 	units.Name, units.AccountingUnit.Name = "units", "Core"
 	foreign.Name, foreign.Provider = "foreign", "sdu"
-	for _, c := range []coretest.CategoryV2{theirs, units, foreign} {
+	for _, c := range []coretest.CategoryV2{theirs, units, foreign, storage} {
 		w.core.RegisterV2(coretest.ProductV2{Name: "p", ProductType: "COMPUTE", Type: "compute", Category: c})
 	}
 	w.shelf.set(t, offer("a", "x", 4))
@@ -422,6 +434,14 @@ func TestRefusedByCore(t *testing.T) {
 		if err != nil || told.State != Failed || told.Trigger != Period || len(told.Failed) != 1 || told.Failed[0].Status != status {
 			t.Errorf("the report after a period is %+v, %v", told, err)
 		}
+		// A Core that is away for a moment is no reason to ask again, either.
+		away := w.core.Fault(coretest.Fault{Path: browsePath, Status: 500})
+		w.clock.advance(w.cfg.PushInterval * 2)
+		w.mustStep(t)
+		away()
+		w.clock.advance(w.cfg.PushInterval * 2)
+		w.mustStep(t)
+		w.expectSent(t)
 		// Another category's change is none of this one's.
 		w.shelf.set(t, offer("a", "x", 8), offer("b", "x", 4), offer("c", "y", 12))
 		w.settle(t)
@@ -457,7 +477,7 @@ func TestTroubleOfCore(t *testing.T) {
 		"no body":   {coretest.Fault{Kind: coretest.Empty}, [][]string{{"a"}, {"b"}, {"c"}}},
 		"not found": {coretest.Fault{Status: 404}, [][]string{{"a"}, {"b"}, {"c"}}},
 		"not now":   {coretest.Fault{Status: 503, RetryAfter: "7"}, [][]string{{"a"}}},
-		"too many":  {coretest.Fault{Status: 429, RetryAfter: "7"}, [][]string{{"a"}}},
+		"too many":  {coretest.Fault{Status: 429}, [][]string{{"a"}}},
 		"away":      {coretest.Fault{Kind: coretest.Refuse}, [][]string{{"a"}}},
 	} {
 		w := newWorld(t)
@@ -590,10 +610,12 @@ func TestDeletedMeanwhile(t *testing.T) {
 // Who was paused for so long that another took over writes nothing down: what
 // it believes is old.
 func TestALostLeaseRecordsNothing(t *testing.T) {
-	for name, when := range map[string]string{"before the create": browsePath, "after the create": createPath} {
+	for name, when := range map[string]string{"before the create": browsePath, "after the create": createPath, "with nothing to create": browsePath} {
 		w := newWorld(t)
 		w.newID = func() string { return "paused" }
-		w.shelf.set(t, offer("a", "x", 4), offer("b", "y", 4))
+		if name != "with nothing to create" {
+			w.shelf.set(t, offer("a", "x", 4), offer("b", "y", 4))
+		}
 		w.core.Fault(coretest.Fault{Kind: coretest.Serve, Path: when, Times: 1, Before: func() {
 			s, ctx := w.cfg.Store, t.Context()
 			if err := s.ReleaseLease(ctx, store.Lease{Name: leaseName, Owner: "paused", Fence: 1}); err != nil {

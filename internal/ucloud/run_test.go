@@ -310,7 +310,7 @@ func TestStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := w.report(t)
-	if r.State != Failed || len(r.Failed) != 2 || r.NextAt.Sub(r.FinishedAt) > backoffFirst {
+	if r.State != Failed || len(r.Failed) != 2 || r.NextAt.Sub(r.FinishedAt) != backoffFirst*9/10 {
 		t.Errorf("the report is %+v", r)
 	}
 	w.creates()
