@@ -105,6 +105,9 @@ func readMatching(tree any) (m matching, err error) {
 		if err := nothingElse(members); err != nil {
 			return m, err
 		}
+		if _, ok := host.(map[string]any); !ok {
+			return m, flavor.Invalid("host: must be an object with the properties of a TOSCA host, such as num_cpus and mem_size")
+		}
 		h, err := tosca.ParseHost("host", host)
 		m.nodes = []tosca.Node{{Host: h}}
 		return m, err

@@ -26,6 +26,8 @@ type route struct {
 	handle  func(*call) error
 	// siblings are all the routes of the pattern.
 	siblings []*route
+	// deeper says that there are routes below this one.
+	deeper bool
 }
 
 // kind says what stands before a route's handler.
@@ -92,6 +94,7 @@ func (s *Server) register() {
 	}
 	for _, rt := range all {
 		rt.siblings = byPattern[rt.pattern]
+		rt.deeper = slices.ContainsFunc(all, func(other *route) bool { return strings.HasPrefix(other.pattern, rt.pattern+"/") })
 		for _, path := range aliases(rt.pattern) {
 			s.add(rt, path)
 			s.add(rt, "/api"+path)
@@ -113,7 +116,7 @@ func (s *Server) add(rt *route, path string) {
 	if rt.method == http.MethodGet {
 		s.echo.Add(http.MethodHead, path, handler)
 	}
-	if strings.HasSuffix(path, "/:id") {
+	if strings.HasSuffix(path, "/:id") && !rt.deeper {
 		// Without this the last parameter takes the rest of the path, slashes too.
 		s.echo.RouteNotFound(path+"/*", echo.NotFoundHandler)
 	}

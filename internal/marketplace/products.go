@@ -202,6 +202,24 @@ func (m *Market) oneUnit(tx *store.Tx, products map[string]flavor.Product, o fla
 	return nil
 }
 
+// staysInUnit refuses a change of a promoted flavor that would put its product
+// into a category which is accounted for in another way.
+func (m *Market) staysInUnit(tx *store.Tx, before, after flavor.Flavor) error {
+	products, err := tx.Products()
+	if err != nil {
+		return err
+	}
+	is, err := m.offer(after, products[after.ID])
+	if err != nil || is.Retired {
+		return nil //nolint:nilerr // what is no product has no unit
+	}
+	was, err := m.offer(before, products[before.ID])
+	if err == nil && !was.Retired && was.Category == is.Category {
+		return nil // what was wrong before is not this change's
+	}
+	return m.oneUnit(tx, products, is)
+}
+
 // EndProduct makes a promoted flavor no product any more, whatever the formula
 // says. The flavor stays as it is.
 func (m *Market) EndProduct(ctx context.Context, p flavor.Principal, id string) error {

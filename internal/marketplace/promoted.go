@@ -159,6 +159,9 @@ func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id stri
 		if err := nameFree(tx, changed.Spec, id); err != nil {
 			return err
 		}
+		if err := m.staysInUnit(tx, now, changed); err != nil {
+			return err
+		}
 		return tx.UpdateFlavor(changed)
 	})
 	if err != nil || !inPlace || patch.Description == nil && patch.ExtraSpecs == nil {
