@@ -18,12 +18,16 @@ func badInput(t *testing.T, s *setup) {
 	promotedFlavor := manager.post(t, "/promotedflavors", sized(n("promoted"))).want(t, 201).flavor(t)
 	public := manager.post(t, "/flavors", sized(n("public")).and("public", true).and("nodes", []string{spain2})).want(t, 201).flavor(t)
 	private := manager.post(t, "/flavors", sized(n("private")).and("nodes", []string{trento})).want(t, 201).flavor(t)
+	manager.put(t, "/promotedflavors/"+promotedFlavor.ID+"/product", productOf("price", "0.34", "currency", "DKK", "category", n("cat"))).want(t, 200)
 
-	// Where a flavor, a change of one, an infrastructure or a change of one is sent.
+	// Where a flavor, a change of one, an infrastructure or a change of one is
+	// sent, a change of a product, and what is to be matched.
 	const (
 		creates = 1 << iota
 		changes
 		ofInfrastructure
+		ofProduct
+		matches
 	)
 	type target struct {
 		method, path string
@@ -38,6 +42,8 @@ func badInput(t *testing.T, s *setup) {
 		{http.MethodPut, "/flavors/" + public.ID, changes},
 		{http.MethodPost, "/infrastructures", creates | ofInfrastructure},
 		{http.MethodPut, "/infrastructures/Trento", changes | ofInfrastructure},
+		{http.MethodPut, "/promotedflavors/" + promotedFlavor.ID + "/product", changes | ofProduct},
+		{http.MethodPost, "/match", matches},
 	}
 
 	// state is all that may not change: the catalogue, the infrastructures
@@ -46,6 +52,7 @@ func badInput(t *testing.T, s *setup) {
 		t.Helper()
 		var b strings.Builder
 		b.Write(manager.get(t, "/flavors?public=true").want(t, 200).body)
+		b.Write(manager.get(t, "/products").want(t, 200).body)
 		for _, i := range manager.get(t, "/infrastructures").want(t, 200).infrastructures(t) {
 			i.Status = nil
 			fmt.Fprintf(&b, "\n%+v", i)
@@ -261,7 +268,7 @@ func badInput(t *testing.T, s *setup) {
 			}
 			delete(others, c.field)
 			for _, to := range targets {
-				if to.kind&ofInfrastructure != 0 {
+				if to.kind != creates && to.kind != changes {
 					continue
 				}
 				var j, x strings.Builder
@@ -379,6 +386,10 @@ func badInput(t *testing.T, s *setup) {
 			manager.get(t, "/infrastructures/"+id).wantOneOf(t, 404, 400)
 			manager.put(t, "/infrastructures/"+id, infrastructureOf("nova_url", "http://127.0.0.1:9")).wantOneOf(t, 404, 400)
 			manager.delete(t, "/infrastructures/"+id).wantOneOf(t, 404, 400)
+			manager.get(t, "/promotedflavors/"+id+"/product").wantOneOf(t, 404, 400)
+			manager.put(t, "/promotedflavors/"+id+"/product", productOf("price", "1", "currency", "DKK")).wantOneOf(t, 404, 400)
+			manager.delete(t, "/promotedflavors/"+id+"/product").wantOneOf(t, 404, 400)
+			manager.get(t, "/regions/"+id+"/glue2").wantOneOf(t, 404, 400)
 			manager.get(t, "/regions/"+id+"/flavors", token).wantOneOf(t, 404, 400)
 			manager.get(t, "/flavors", query("public", mustUnescape(id))).wantOneOf(t, 400, 200)
 			unchanged(t)

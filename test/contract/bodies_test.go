@@ -15,7 +15,7 @@ import (
 
 // A document is a body before it has a format: an envelope and fields in order.
 type document struct {
-	envelope string // "flavor" or "infrastructure"
+	envelope string // "flavor", "infrastructure", "product" or "match"
 	fields   []field
 }
 
@@ -149,12 +149,13 @@ type flavorBody struct {
 	RxTxFactor             *float64
 	ExtraSpecs             map[string]string
 	Retired                *bool
+	Accelerators           []acceleratorBody
 }
 
 // requiredKeys are the keys every flavor has, in this order.
 var requiredKeys = []string{"id", "name", "vcpus", "ram", "disk", "swap", "promoted", "public", "nodes"}
 
-var optionalKeys = []string{"description", "ephemeral", "rxtx_factor", "extra_specs", "retired"}
+var optionalKeys = []string{"description", "ephemeral", "rxtx_factor", "extra_specs", "retired", "accelerators"}
 
 // checkKeys: exactly the required keys in their order, then optional ones.
 func checkKeys(keys []string) error {
@@ -256,6 +257,8 @@ func decodeJSONFlavor(text json.RawMessage) (flavorBody, error) {
 		RxTxFactor  *float64          `json:"rxtx_factor"`
 		ExtraSpecs  map[string]string `json:"extra_specs"`
 		Retired     *bool             `json:"retired"`
+
+		Accelerators []acceleratorBody `json:"accelerators"`
 	}
 	if err := decodeStrict(text, &f); err != nil {
 		return flavorBody{}, err
@@ -264,7 +267,7 @@ func decodeJSONFlavor(text json.RawMessage) (flavorBody, error) {
 		return flavorBody{}, errors.New("nodes is null, not a list")
 	}
 	return flavorBody{f.ID, f.Name, f.VCPUs, f.RAM, f.Disk, f.Swap, f.Promoted, f.Public, *f.Nodes,
-		f.Description, f.Ephemeral, f.RxTxFactor, f.ExtraSpecs, f.Retired}, nil
+		f.Description, f.Ephemeral, f.RxTxFactor, f.ExtraSpecs, f.Retired, f.Accelerators}, nil
 }
 
 // keysOf are the keys of a JSON object, in their order.
@@ -313,6 +316,7 @@ type xmlChild struct {
 		Key  string `xml:"key,attr"`
 		Text string `xml:",chardata"`
 	} `xml:"spec"`
+	Accelerators []acceleratorBody `xml:"accelerator"`
 }
 
 func (x xmlFlavor) flavor() (flavorBody, error) {
@@ -361,6 +365,8 @@ func (x xmlFlavor) flavor() (flavorBody, error) {
 			var b bool
 			b, err = strconv.ParseBool(child.Text)
 			f.Retired = &b
+		case "accelerators":
+			f.Accelerators = child.Accelerators
 		}
 		if err != nil {
 			return f, fmt.Errorf("<%s>: %w", key, err)

@@ -12,13 +12,15 @@ func conditional(t *testing.T, s *setup) {
 	token := keystone(s.cloud.token(t, "operator"))
 	promoted := manager.post(t, "/promotedflavors", sized(n("promoted"))).want(t, 201).flavor(t)
 	private := manager.post(t, "/regions/Trento/flavors", sized(n("private")), token).want(t, 201).flavor(t)
+	manager.put(t, "/promotedflavors/"+promoted.ID+"/product", productOf("price", "0.34", "currency", "DKK", "category", n("cat"))).want(t, 200)
 	// A region of this test's own, so that nothing else changes its list.
 	c := extra(t, "quiet")
 	c.register(t, s, s.product)
 	quiet := "/regions/" + c.regions[0] + "/flavors"
 
 	for _, path := range []string{
-		"/promotedflavors/" + promoted.ID, "/flavors/" + promoted.ID, "/regions/Trento/flavors/" + private.ID, "/whoami",
+		"/promotedflavors/" + promoted.ID, "/promotedflavors/" + promoted.ID + "/product", "/flavors/" + promoted.ID,
+		"/regions/Trento/flavors/" + private.ID, "/whoami",
 		"/infrastructures/" + trento,
 	} {
 		t.Run("GET "+path+" with its ETag is 304", func(t *testing.T) {
@@ -52,7 +54,7 @@ func conditional(t *testing.T, s *setup) {
 		manager.post(t, "/infrastructures", c.infrastructure(c.regions[0]).and("trusted", true)).want(t, 201)
 		manager.post(t, "/promotedflavors", sized(unique()("x"))).want(t, 201)
 		manager.get(t, "/infrastructures").want(t, 200) // its status is known now
-		for _, path := range []string{"/promotedflavors", "/regions", "/nodes", quiet, "/infrastructures", "/flavors"} {
+		for _, path := range []string{"/promotedflavors", "/products", "/products/push", "/regions", "/nodes", quiet, "/infrastructures", "/flavors"} {
 			token := keystone(c.token(t, "operator"))
 			tag := manager.get(t, path, token).want(t, 200).header.Get("ETag")
 			manager.get(t, path, token, header("If-None-Match", tag)).want(t, 304)

@@ -19,10 +19,31 @@ type row struct {
 
 // body is something to send with the call, nil where it takes nothing.
 func (r row) body() *document {
-	if r.method == http.MethodPost || r.method == http.MethodPut {
-		return sized(unique()("x"))
+	switch {
+	case r.method != http.MethodPost && r.method != http.MethodPut, r.path == "/products/push":
+		return nil
+	case strings.HasSuffix(r.path, "/product"):
+		return productOf("price", "0.34", "currency", "DKK")
+	case r.path == "/match":
+		return documentOf("match", []any{"host", map[string]any{"num_cpus": 2}})
 	}
-	return nil
+	return sized(unique()("x"))
+}
+
+// fromMemory says whether the call is answered without the database, or from
+// what is remembered of it.
+func (r row) fromMemory() bool {
+	return r.path == "/whoami" || r.path == "/match" || strings.HasPrefix(r.path, "/promotedflavors") || strings.HasPrefix(r.path, "/products")
+}
+
+// allowed are the methods of the row's path that are not for managers only.
+func (r row) allowed() (methods []string) {
+	for _, other := range rows {
+		if other.path == r.path && !other.managersOnly {
+			methods = append(methods, other.method)
+		}
+	}
+	return methods
 }
 
 var rows = []row{
@@ -31,6 +52,12 @@ var rows = []row{
 	{http.MethodPost, "/promotedflavors", true},
 	{http.MethodPut, "/promotedflavors/" + someUUID, true},
 	{http.MethodDelete, "/promotedflavors/" + someUUID, true},
+	{http.MethodGet, "/promotedflavors/" + someUUID + "/product", false},
+	{http.MethodPut, "/promotedflavors/" + someUUID + "/product", true},
+	{http.MethodDelete, "/promotedflavors/" + someUUID + "/product", true},
+	{http.MethodGet, "/products", false},
+	{http.MethodGet, "/products/push", true},
+	{http.MethodPost, "/products/push", true},
 	{http.MethodGet, "/regions", false},
 	{http.MethodGet, "/nodes", false},
 	{http.MethodGet, "/regions/Spain2/flavors", false},
@@ -38,6 +65,7 @@ var rows = []row{
 	{http.MethodGet, "/regions/Spain2/flavors/" + someUUID, false},
 	{http.MethodPut, "/regions/Spain2/flavors/" + someUUID, false},
 	{http.MethodDelete, "/regions/Spain2/flavors/" + someUUID, false},
+	{http.MethodGet, "/regions/Spain2/glue2", false},
 	{http.MethodGet, "/infrastructures", false},
 	{http.MethodPost, "/infrastructures", false},
 	{http.MethodGet, "/infrastructures/Spain2", false},
@@ -48,6 +76,7 @@ var rows = []row{
 	{http.MethodGet, "/flavors/" + someUUID, false},
 	{http.MethodPut, "/flavors/" + someUUID, false},
 	{http.MethodDelete, "/flavors/" + someUUID, false},
+	{http.MethodPost, "/match", false},
 	{http.MethodGet, "/whoami", false},
 }
 
@@ -332,8 +361,11 @@ func roles(t *testing.T, s *setup) {
 			}
 			t.Run(row.method+" "+row.path+" by "+who+" is the plain 405", func(t *testing.T) {
 				a := s.product.as(c).do(t, row.method, row.path, row.body()).wantManagersOnly(t)
-				if !listed(a.header.Get("Allow"), http.MethodGet) || listed(a.header.Get("Allow"), row.method) {
-					t.Errorf("Allow is %q: %s", a.header.Get("Allow"), a)
+				allow := a.header.Get("Allow")
+				for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+					if listed(allow, method) != slices.Contains(row.allowed(), method) {
+						t.Errorf("Allow is %q: %s", allow, a)
+					}
 				}
 			})
 		}
@@ -343,7 +375,9 @@ func roles(t *testing.T, s *setup) {
 		n := unique()
 		f := s.product.as(s.manager).post(t, "/promotedflavors", sized(n("seen"))).want(t, 201).flavor(t)
 		user := s.product.as(s.user)
-		for _, path := range []string{"/promotedflavors", "/promotedflavors/" + f.ID, "/regions", "/nodes", "/flavors", "/flavors/" + f.ID, "/whoami"} {
+		for _, path := range []string{
+			"/promotedflavors", "/promotedflavors/" + f.ID, "/products", "/regions", "/nodes", "/regions/Spain2/glue2", "/flavors", "/flavors/" + f.ID, "/whoami",
+		} {
 			user.get(t, path).want(t, 200)
 		}
 	})

@@ -10,6 +10,8 @@ func negotiation(t *testing.T, s *setup) {
 	manager := s.product.as(s.manager)
 	n := unique()
 	made := manager.post(t, "/promotedflavors", sized(n("x"))).want(t, 201).flavor(t)
+	product := "/promotedflavors/" + made.ID + "/product"
+	manager.put(t, product, productOf("price", "0.34", "currency", "DKK", "category", n("cat"))).want(t, 200)
 
 	for accept, wantXML := range map[string]bool{
 		"application/json":                false,
@@ -39,6 +41,15 @@ func negotiation(t *testing.T, s *setup) {
 				t.Errorf("XML: %t, not %t: %s", a.isXML(t), wantXML, a)
 			}
 			a.flavor(t)
+			a = manager.get(t, product, header("Accept", accept)).want(t, 200)
+			if a.isXML(t) != wantXML {
+				t.Errorf("XML: %t, not %t: %s", a.isXML(t), wantXML, a)
+			}
+			a.offer(t)
+			a = manager.post(t, "/match", nil, raw("application/json", `{"host": {"num_cpus": 1}, "limit": 1}`), header("Accept", accept)).want(t, 200)
+			if a.isXML(t) != wantXML {
+				t.Errorf("XML: %t, not %t: %s", a.isXML(t), wantXML, a)
+			}
 		})
 	}
 
@@ -84,11 +95,17 @@ func negotiation(t *testing.T, s *setup) {
 				manager.post(t, path, nil, raw(contentType, string(asJSON.encode(sized(name), false)))).want(t, 415)
 			}
 			manager.put(t, "/promotedflavors/"+made.ID, nil, raw(contentType, `{"description": "x"}`)).want(t, 415)
+			manager.put(t, product, nil, raw(contentType, `{"price": "1"}`)).want(t, 415)
+			if contentType != "application/yaml" { // which /match knows
+				manager.post(t, "/match", nil, raw(contentType, `{"host": {"num_cpus": 1}}`)).want(t, 415)
+			}
 		})
 	}
 
 	t.Run("a body without a media type is 415", func(t *testing.T) {
 		manager.post(t, "/promotedflavors", nil, raw("", string(asJSON.encode(sized(unique()("x")), false)))).want(t, 415)
+		manager.put(t, product, nil, raw("", `{"price": "1"}`)).want(t, 415)
+		manager.post(t, "/match", nil, raw("", `{"host": {"num_cpus": 1}}`)).want(t, 415)
 	})
 
 	t.Run("a body over 1 MiB is 413, and its size is looked at before its media type", func(t *testing.T) {
@@ -98,6 +115,8 @@ func negotiation(t *testing.T, s *setup) {
 			manager.post(t, "/promotedflavors", nil, raw(contentType, huge), chunked).want(t, 413)
 		}
 		manager.put(t, "/promotedflavors/"+made.ID, nil, raw("application/json", huge)).want(t, 413)
+		manager.put(t, product, nil, raw("application/json", huge)).want(t, 413)
+		manager.post(t, "/match", nil, raw("application/x-yaml", huge)).want(t, 413)
 	})
 
 	t.Run("a body of 1 MiB is looked at", func(t *testing.T) {

@@ -3,6 +3,7 @@ package contract_test
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,12 +18,15 @@ func paths(t *testing.T, s *setup) {
 	f := manager.post(t, "/flavors", sized(n("paths")).and("nodes", []string{spain2}).and("public", true)).want(t, 201).flavor(t)
 	p := manager.post(t, "/promotedflavors", sized(n("promoted"))).want(t, 201).flavor(t)
 	token := keystone(s.cloud.token(t, "operator"))
+	manager.put(t, "/promotedflavors/"+p.ID+"/product", productOf("price", "0.34", "currency", "DKK", "category", n("cat"))).want(t, 200)
 
 	for _, path := range []string{
-		"/promotedflavors", "/promotedflavors/" + p.ID,
+		"/promotedflavors", "/promotedflavors/" + p.ID, "/promotedflavors/" + p.ID + "/product",
+		"/products", "/products/push",
 		"/regions", "/nodes",
 		"/regions/Spain2/flavors", "/region/Spain2/flavors",
 		"/regions/Spain2/flavors/" + f.ID, "/region/Spain2/flavors/" + f.ID,
+		"/regions/Spain2/glue2", "/region/Spain2/glue2", "/nodes/Spain2/glue2",
 		"/infrastructures", "/infrastructures/Spain2",
 		"/flavors", "/flavors/" + f.ID,
 		"/whoami",
@@ -34,6 +38,17 @@ func paths(t *testing.T, s *setup) {
 				}
 			}
 		})
+
+		t.Run("HEAD "+path+" is GET without the body", func(t *testing.T) {
+			for _, f := range formats {
+				get := manager.get(t, path, in(f), token).want(t, 200)
+				head := manager.do(t, http.MethodHead, path, nil, in(f), token).want(t, 200)
+				if len(head.body) > 0 || head.header.Get("ETag") == "" || head.header.Get("Content-Length") == "0" ||
+					head.header.Get("Content-Type") != get.header.Get("Content-Type") {
+					t.Errorf("the body is %q, the header %v", head.body, head.header)
+				}
+			}
+		})
 	}
 
 	for _, prefix := range prefixes {
@@ -42,6 +57,12 @@ func paths(t *testing.T, s *setup) {
 			under := prefixed(prefix)
 			promoted := manager.post(t, "/promotedflavors/", sized(n("p")), under).want(t, 201).flavor(t)
 			manager.put(t, "/promotedflavors/"+promoted.ID+"/", flavorOf("description", "new"), under).want(t, 200)
+			for _, slash := range []string{"", "/"} {
+				product := "/promotedflavors/" + promoted.ID + "/product" + slash
+				manager.put(t, product, productOf("price", "1", "currency", "DKK", "category", n("cat")), under).want(t, 200)
+				manager.delete(t, product, under).want(t, 204)
+				manager.post(t, "/match"+slash, nil, raw("application/json", `{"host": {"num_cpus": 1}, "limit": 1}`), under).want(t, 200)
+			}
 			manager.delete(t, "/promotedflavors/"+promoted.ID+"/", under).want(t, 204)
 
 			for _, region := range []string{"/regions/Trento", "/region/Trento"} {
@@ -71,25 +92,51 @@ func paths(t *testing.T, s *setup) {
 		}
 	})
 
+	t.Run("a query that is none is 400", func(t *testing.T) {
+		for _, path := range []string{
+			"/promotedflavors/" + p.ID, "/promotedflavors/" + p.ID + "/product", "/products", "/products/push", "/regions", "/regions/Spain2/glue2",
+			"/infrastructures", "/infrastructures/Spain2", "/flavors/" + f.ID, "/regions/Spain2/flavors/" + f.ID, "/whoami",
+		} {
+			manager.get(t, path+"?a=%zz", token).want(t, 400)
+			manager.get(t, path+"?a=b;c", token).want(t, 400)
+		}
+		for _, path := range []string{"/promotedflavors/" + p.ID, "/promotedflavors/" + p.ID + "/product", "/flavors/" + f.ID, "/infrastructures/Spain2"} {
+			manager.delete(t, path+"?a=%zz").want(t, 400)
+			manager.get(t, path).want(t, 200)
+		}
+	})
+
 	t.Run("a path that is none is 404", func(t *testing.T) {
-		for _, path := range []string{"/nonsense", "/flavors/a/b", "/regions/Spain2", "/regions/Spain2/servers", "/promotedflavors/a/b/c"} {
+		for _, path := range []string{"/nonsense", "/flavors/a/b", "/regions/Spain2", "/regions/Spain2/servers", "/promotedflavors/a/b/c",
+			"/promotedflavors/product", "/promotedflavors/" + p.ID + "/product/x", "/products/" + p.ID, "/products/push/x", "/glue2", "/regions/Spain2/glue2/x", "/match/x"} {
 			manager.get(t, path).want(t, 404)
 		}
 	})
 
-	t.Run("a method that a path has not is 405 and Allow names those it has", func(t *testing.T) {
+	t.Run("a method that a path has not is 405; Allow names those it has, also to OPTIONS", func(t *testing.T) {
 		for path, allowed := range map[string][]string{
-			"/flavors":            {"GET", "POST"},
-			"/flavors/" + f.ID:    {"GET", "PUT", "DELETE"},
-			"/promotedflavors":    {"GET", "POST"},
-			"/regions":            {"GET"},
-			"/infrastructures/R1": {"GET", "PUT", "DELETE"},
+			"/flavors":                              {"GET", "POST"},
+			"/flavors/" + f.ID:                      {"GET", "PUT", "DELETE"},
+			"/promotedflavors":                      {"GET", "POST"},
+			"/regions":                              {"GET"},
+			"/infrastructures/R1":                   {"GET", "PUT", "DELETE"},
+			"/promotedflavors/" + p.ID + "/product": {"GET", "PUT", "DELETE"},
+			"/products":                             {"GET"},
+			"/products/push":                        {"GET", "POST"},
+			"/regions/Spain2/glue2":                 {"GET"},
+			"/match":                                {"POST"},
 		} {
-			a := manager.do(t, http.MethodPatch, path, nil).want(t, 405)
-			got := strings.Join(a.header.Values("Allow"), ", ")
-			for _, method := range allowed {
-				if !listed(got, method) {
-					t.Errorf("Allow is %q without %s: %s", got, method, a)
+			for _, method := range []string{http.MethodPatch, http.MethodOptions} {
+				a := manager.do(t, method, path, nil)
+				if want := map[string]int{http.MethodPatch: 405, http.MethodOptions: 204}[method]; a.status != want {
+					t.Errorf("status %d, not %d: %s", a.status, want, a)
+					continue
+				}
+				allow := strings.Join(a.header.Values("Allow"), ", ")
+				for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH"} {
+					if listed(allow, method) != slices.Contains(allowed, method) {
+						t.Errorf("Allow is %q: %s", allow, a)
+					}
 				}
 			}
 		}

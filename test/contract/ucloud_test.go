@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -105,7 +106,7 @@ func priceTable(t *testing.T) []priced {
 	}
 	var rows []priced
 	var bodies []struct{ Post, Put json.RawMessage }
-	if err := json.Unmarshal(text, &rows); err == nil {
+	if err = json.Unmarshal(text, &rows); err == nil {
 		err = json.Unmarshal(text, &bodies)
 	}
 	if err != nil || len(rows) != 5 {
@@ -240,7 +241,7 @@ func ucloudProvider(t *testing.T, s *setup) {
 	t.Run("the list is the same bytes again, its references unique, one for each product", func(t *testing.T) {
 		first := p.asCore(t).get(t, retrieveProducts, prefixed("")).want(t, http.StatusOK)
 		second := p.asCore(t).get(t, retrieveProducts, prefixed(""), header("Accept-Encoding", "gzip")).want(t, http.StatusOK)
-		if string(first.body) != string(second.body) || !strings.HasPrefix(first.header.Get("Content-Type"), "application/json") {
+		if !bytes.Equal(first.body, second.body) || !strings.HasPrefix(first.header.Get("Content-Type"), "application/json") {
 			t.Errorf("%s\n%s", first, second)
 		}
 		listed := p.listed(t)
@@ -263,7 +264,7 @@ func ucloudProvider(t *testing.T, s *setup) {
 				Why        string
 				StatusCode int
 			}
-			if err := json.Unmarshal(a.body, &told); err != nil || told.Why == "" || told.StatusCode != 501 {
+			if err := json.Unmarshal(a.body, &told); err != nil || told.Why == "" || told.StatusCode != http.StatusNotImplemented {
 				t.Errorf("%s", a)
 			}
 		}
