@@ -50,26 +50,26 @@ func (s Spec) Accelerators() []Accelerator {
 	if len(s.ExtraSpecs) == 0 && !strings.HasPrefix(s.Name, scsPrefix) {
 		return nil // most flavors; this is asked of each in every list
 	}
-	e := extraSpecs(s.ExtraSpecs)
-	if n := number(e.get("Accelerator:Number")); n > 0 {
-		return []Accelerator{e.fill(Accelerator{Number: n, Type: strings.ToUpper(e.line("Accelerator:Type"))})}
+	e := aboutAccelerators(s.ExtraSpecs)
+	if n := number(e["accelerator:number"]); n > 0 {
+		return []Accelerator{e.fill(Accelerator{Number: n, Type: strings.ToUpper(e.line("accelerator:type"))})}
 	}
 	if n := e.placed(); n > 0 {
 		return []Accelerator{e.fill(Accelerator{Number: n, Type: typeGPU})}
 	}
-	if as := passedThrough(e.get("pci_passthrough:alias")); len(as) == 1 {
+	if as := passedThrough(e["pci_passthrough:alias"]); len(as) == 1 {
 		return []Accelerator{e.fill(as[0])}
 	} else if len(as) > 1 {
 		return as
 	}
-	if n := cmp.Or(number(e.get("gpu_number")), number(e.get("gpu:number"))); n > 0 {
+	if n := cmp.Or(number(e["gpu_number"]), number(e["gpu:number"])); n > 0 {
 		return []Accelerator{e.fill(Accelerator{Number: n, Type: typeGPU})}
 	}
 	if a, ok := e.scs(); ok {
 		return []Accelerator{a}
 	}
 	for _, key := range scsNames {
-		if a, ok := scsGPU(e.get(key)); ok {
+		if a, ok := scsGPU(e[key]); ok {
 			return []Accelerator{a}
 		}
 	}
@@ -108,9 +108,9 @@ func (a Accelerator) IsModel(wanted string) bool {
 	if len(want) == 0 {
 		return all > 0
 	}
-	model := words(strings.ToLower(a.Model))
+	model, joined := words(strings.ToLower(a.Model)), strings.Join(want, "")
 	for i := range model {
-		rest := strings.Join(want, "")
+		rest := joined
 		for _, word := range model[i:] {
 			after, ok := strings.CutPrefix(rest, word)
 			if !ok {
@@ -130,30 +130,58 @@ func words(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 }
 
+// extraSpecs are those that tell of accelerators, by their keys in lower case.
 type extraSpecs map[string]string
 
-// get is the value of key; where there is none, that of the first key in order
-// of bytes that differs from it in case only.
-func (e extraSpecs) get(key string) string {
-	if value, ok := e[key]; ok {
-		return value
-	}
-	found := ""
-	for k := range e {
-		if len(k) == len(key) && strings.EqualFold(k, key) && (found == "" || k < found) {
-			found = k
+// aboutAccelerators are those of all. Of keys that differ in case only, the one
+// that is written as documented counts, else the first in order of bytes.
+func aboutAccelerators(all map[string]string) extraSpecs {
+	var e extraSpecs
+	var from map[string]string // the key that each has its value of
+	for key, value := range all {
+		if !mayTell(key) {
+			continue
+		}
+		if e == nil {
+			e, from = extraSpecs{}, map[string]string{}
+		}
+		folded := strings.ToLower(key)
+		other, taken := from[folded]
+		if !taken || documented(key) || !documented(other) && key < other {
+			e[folded], from[folded] = value, key
 		}
 	}
-	if found == "" {
-		return ""
+	return e
+}
+
+var tellingPrefixes = [...]string{"accelerator:", "resources", "pci_passthrough:alias", "gpu_", "gpu:", "scs:"}
+
+// mayTell says whether key begins as one that tells of accelerators.
+func mayTell(key string) bool {
+	for _, prefix := range tellingPrefixes {
+		if len(key) >= len(prefix) && strings.EqualFold(key[:len(prefix)], prefix) {
+			return true
+		}
 	}
-	return e[found]
+	return false
+}
+
+// documented says whether key is written as its makers do: in lower case but for
+// EGI's, and for the class of Nova's resources.
+func documented(key string) bool {
+	switch head, rest, _ := strings.Cut(key, ":"); {
+	case strings.EqualFold(head, "accelerator"):
+		return head == "Accelerator" && rest != "" && rest == strings.ToUpper(rest[:1])+strings.ToLower(rest[1:])
+	case strings.HasPrefix(head, "resources"):
+		return strings.ToUpper(rest) == rest
+	}
+	return strings.ToLower(key) == key
 }
 
 // line is the first of the keys' values that is not blank, as one line.
 func (e extraSpecs) line(keys ...string) string {
 	for _, key := range keys {
-		if line := strings.Join(strings.Fields(e.get(key)), " "); line != "" {
+		if line := strings.Join(strings.Fields(e[key]), " "); line != "" {
 			return line
 		}
 	}
@@ -162,9 +190,9 @@ func (e extraSpecs) line(keys ...string) string {
 
 // fill is a with what e says of its vendor, model and memory, where a does not.
 func (e extraSpecs) fill(a Accelerator) Accelerator {
-	a.Model = cmp.Or(a.Model, e.line("Accelerator:Model", "gpu_model", "gpu:model"))
-	a.Vendor = cmp.Or(a.Vendor, e.line("Accelerator:Vendor", "gpu_vendor", "gpu:vendor"))
-	a.Memory = cmp.Or(a.Memory, gigabytes(e.get("Accelerator:Memory")))
+	a.Model = cmp.Or(a.Model, e.line("accelerator:model", "gpu_model", "gpu:model"))
+	a.Vendor = cmp.Or(a.Vendor, e.line("accelerator:vendor", "gpu_vendor", "gpu:vendor"))
+	a.Memory = cmp.Or(a.Memory, gigabytes(e["accelerator:memory"]))
 	if a.Vendor == "" && a.IsGPU() {
 		a.Vendor = maker(a.Model)
 	} else {
@@ -176,30 +204,26 @@ func (e extraSpecs) fill(a Accelerator) Accelerator {
 // scs is the GPU that SCS's own keys tell of, and whether they do.
 func (e extraSpecs) scs() (Accelerator, bool) {
 	a := Accelerator{
-		Number: number(e.get("scs:gpu-number")), Vendor: e.line("scs:gpu-vendor"), Model: e.line("scs:gpu-model"),
-		Memory: gigabytes(e.get("scs:gpu-vram")),
+		Number: number(e["scs:gpu-number"]), Vendor: e.line("scs:gpu-vendor"), Model: e.line("scs:gpu-model"),
+		Memory: gigabytes(e["scs:gpu-vram"]),
 	}
 	told := a != Accelerator{}
 	a.Number, a.Type, a.Vendor = max(a.Number, 1), typeGPU, cmp.Or(maker(a.Vendor), a.Vendor, maker(a.Model))
 	return a, told
 }
 
-// placed is how many GPUs Nova asks Placement for, in all groups together.
+// placed is how many GPUs Nova asks Placement for, in all groups together; 0 where
+// that is more than can be.
 func (e extraSpecs) placed() int {
-	const resources = "resources"
-	var seen []string
 	n := 0
-	for key := range e {
+	for key, value := range e {
 		group, class, _ := strings.Cut(key, ":")
-		if !strings.EqualFold(class, "VGPU") && !strings.EqualFold(class, "PGPU") ||
-			len(group) < len(resources) || !strings.EqualFold(group[:len(resources)], resources) {
-			continue
+		if (class == "vgpu" || class == "pgpu") && strings.HasPrefix(group, "resources") {
+			n += number(value)
 		}
-		key = resources + group[len(resources):] + ":" + strings.ToUpper(class)
-		if !slices.Contains(seen, key) {
-			seen = append(seen, key)
-			n += number(e.get(key))
-		}
+	}
+	if n > maxNumber {
+		return 0
 	}
 	return n
 }
@@ -329,6 +353,9 @@ var (
 	size    = regexp.MustCompile(`(?i)^([0-9]{1,7}(?:\.[0-9]+)?)\s*(?:([GM])(?:i?B)?)?$`)
 )
 
+// maxNumber is more accelerators than any machine has.
+const maxNumber = 1000
+
 // number is how many accelerators text says, rounded up; 0 where it says nothing
 // that can be.
 func number(text string) int {
@@ -336,7 +363,7 @@ func number(text string) int {
 		return 0
 	}
 	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || f > 1000 {
+	if err != nil || f > maxNumber {
 		return 0
 	}
 	return int(math.Ceil(f))

@@ -1,10 +1,12 @@
 package flavor_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -329,4 +331,29 @@ func FuzzAccelerators(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// An owner could make every list of everybody slow with one flavor whose extra
+// specs take long to look through.
+func TestManyExtraSpecsAreLookedThroughOnce(t *testing.T) {
+	many := specs{}
+	for i := range 4000 {
+		many[fmt.Sprintf("resources%04x:vgpu", i)] = "1"
+	}
+	if as := accelerators("any", many); as != nil {
+		t.Errorf("4000 groups of one vGPU each are %v", as)
+	}
+	took := func(times int, extra specs) time.Duration {
+		begun := time.Now()
+		for range times {
+			accelerators("any", extra)
+		}
+		return time.Since(begun)
+	}
+	few := took(20_000, specs{"resources1:VGPU": "1", "resources2:VGPU": "1"})
+	all := took(10, many)
+	// Each key costs the same; else it would be two thousand times as much.
+	if ratio := float64(all) / float64(few); ratio > 50 {
+		t.Errorf("a key among 4000 takes %.0f times as long as one of two", ratio)
+	}
 }

@@ -61,6 +61,9 @@ func appendAcceleratorsXML(b []byte, list []flavor.Accelerator) []byte {
 	return append(b, "</accelerators>"...)
 }
 
+// maxModelQuery is longer than the name of any GPU.
+const maxModelQuery = 255
+
 // byGPU keeps what ?gpu and ?gpu_model ask for.
 func (k *call) byGPU(list []flavor.Flavor) ([]flavor.Flavor, error) {
 	has, err := k.filter("gpu")
@@ -70,6 +73,9 @@ func (k *call) byGPU(list []flavor.Flavor) ([]flavor.Flavor, error) {
 	model, _, err := k.queryValue("gpu_model")
 	if err != nil || has == nil && model == "" {
 		return list, err
+	}
+	if len(model) > maxModelQuery {
+		return nil, flavor.Invalid("gpu_model: must have at most %d bytes in the query", maxModelQuery)
 	}
 	kept := []flavor.Flavor{}
 	for _, f := range list {

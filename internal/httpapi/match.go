@@ -116,9 +116,19 @@ func readMatching(tree any) (m matching, err error) {
 	if !limited {
 		m.limit = 1
 	}
-	m.nodes, err = templateNodes(members, kinds[0])
-	return m, err
+	if m.nodes, err = templateNodes(members, kinds[0]); err != nil {
+		return m, err
+	}
+	if len(m.nodes)*m.limit > maxAnswers {
+		return m, flavor.Invalid("limit: %d flavors for each of %d nodes are more than the %d that one answer has at most; say less, or match fewer nodes at once",
+			m.limit, len(m.nodes), maxAnswers)
+	}
+	return m, nil
 }
+
+// maxAnswers is how many flavors the answer about a template has at most, of all
+// its nodes together.
+const maxAnswers = 2000
 
 // toscaMembers are the members of a TOSCA service template, and of its topology,
 // that may stand beside node_templates: nothing is read of most.

@@ -39,7 +39,11 @@ func (r *Range) Has(n int64) bool {
 	if n < r.Min || r.Bounded && n > r.Max {
 		return false
 	}
-	return len(r.Values) == 0 || slices.Contains(r.Values, n)
+	if len(r.Values) == 0 {
+		return true
+	}
+	_, found := slices.BinarySearch(r.Values, n)
+	return found
 }
 
 // And is what is in both; false where nothing is.

@@ -221,9 +221,16 @@ func toMerge(key *yaml.Node, value any) ([]map[string]any, error) {
 
 var number = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
 
+// maxAtom is longer than any number or boolean: what is longer is text, which is
+// not looked into each time an alias stands for it.
+const maxAtom = 400
+
 // atom is a scalar's value. What YAML takes for a number in other ways, such as
 // 0x10, stays text.
 func atom(n *yaml.Node) any {
+	if len(n.Value) > maxAtom {
+		return n.Value
+	}
 	switch n.ShortTag() {
 	case "!!null":
 		return nil

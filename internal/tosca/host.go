@@ -55,7 +55,7 @@ var untold = []string{"cpu_frequency", "disk_type", "name", "preemtible_instance
 // 4,000,000,000 bytes, at most 4 GB is 4 GiB, and equal to 4 GB is either. field
 // is what an error, CodeInvalid, begins with; "" is the bare property.
 func ParseHost(field string, tree any) (Host, error) {
-	r := reader{}
+	r := reader{work: newWork()}
 	if err := r.add(field, tree); err != nil {
 		return Host{}, err
 	}
@@ -68,6 +68,42 @@ type reader struct {
 	gpusSaid bool // whether num_gpus was, not only by a type
 	ignored  map[string]bool
 	inputs   *inputs // nil: there is no template
+	work     *work
+}
+
+// work is what may still be read. A type is read again for each node that is of
+// it, so a short document can be long to read.
+type work struct{ left int }
+
+// maxWork is far above what templates of a thousand nodes take.
+const maxWork = 300_000
+
+func newWork() *work { return &work{maxWork} }
+
+// take takes n more things to read into account.
+func (w *work) take(n int) error {
+	w.left -= n
+	if w.left < 0 {
+		return errTooMuchWork
+	}
+	return nil
+}
+
+var errTooMuchWork = flavor.Invalid("the document takes too long to read: its nodes and their types have more than %d things to look at, all together", maxWork)
+
+// pairs is pairs of a tree that may be read many times.
+func (w *work) pairs(field string, tree any) ([]pair, error) {
+	size := 1
+	switch v := tree.(type) {
+	case map[string]any:
+		size += len(v)
+	case []any:
+		size += len(v)
+	}
+	if err := w.take(size); err != nil {
+		return nil, err
+	}
+	return pairs(field, tree)
 }
 
 // host is what was gathered. A kind of GPU beside num_gpus: 0 is what forms and
@@ -81,7 +117,7 @@ func (r *reader) host() Host {
 }
 
 func (r *reader) add(field string, tree any) error {
-	said, err := pairs(field, tree)
+	said, err := r.work.pairs(field, tree)
 	if err != nil {
 		return err
 	}
@@ -122,7 +158,7 @@ func (r *reader) and(into *match.Range, field string, value any, read scalarRead
 	var constraints []pair
 	switch v := value.(type) {
 	case map[string]any, []any:
-		if constraints, err = pairs(field, v); err != nil {
+		if constraints, err = r.work.pairs(field, v); err != nil {
 			return err
 		}
 		if len(constraints) == 0 {
@@ -186,8 +222,17 @@ func (r *reader) constraint(field string, c pair, read scalarReader) (match.Rang
 	return match.Range{}, flavor.Invalid("%s: is no constraint that is taken; equal, greater_or_equal, greater_than, less_or_equal, less_than, in_range and valid_values are", field)
 }
 
+// maxValidValues is more than there are sizes of machines.
+const maxValidValues = 100
+
 // values allows these only. A surplus is counted from the least.
 func (r *reader) values(field string, list []any, read scalarReader) (match.Range, error) {
+	if len(list) > maxValidValues {
+		return match.Range{}, flavor.Invalid("%s: has %d values; at most %d are taken", field, len(list), maxValidValues)
+	}
+	if err := r.work.take(len(list)); err != nil {
+		return match.Range{}, err
+	}
 	var all []int64
 	asked := int64(math.MaxInt64)
 	for _, value := range list {

@@ -76,6 +76,9 @@ func Template(tree any, given map[string]any) ([]Node, error) {
 			}
 		}
 	}
+	if t.work.left < 0 {
+		return nil, errTooMuchWork // which some nodes have taken for theirs
+	}
 	nodes := make([]Node, 0, len(t.asked))
 	for _, name := range slices.Sorted(maps.Keys(t.asked)) {
 		a := t.asked[name]
@@ -96,6 +99,7 @@ type template struct {
 	nodeTypes       map[string]any
 	capabilityTypes map[string]any
 	inputs          *inputs
+	work            *work
 	hosts           map[string][]hostOn // of each node
 	asked           map[string]*asking  // of the nodes that will be told of
 }
@@ -135,7 +139,7 @@ func open(tree any, given map[string]any) (*template, error) {
 	if _, ok := topology["node_templates"]; !ok {
 		return nil, flavor.Invalid("the template has no node_templates: a service template has them in topology_template")
 	}
-	t := &template{nodes: map[string]map[string]any{}, hosts: map[string][]hostOn{}, asked: map[string]*asking{}}
+	t := &template{nodes: map[string]map[string]any{}, hosts: map[string][]hostOn{}, asked: map[string]*asking{}, work: newWork()}
 	templates, err := mapping("node_templates", topology["node_templates"])
 	if err != nil {
 		return nil, err
@@ -279,6 +283,9 @@ func derived(field string, types map[string]any, name string) (definitions []map
 // compute says whether a type is one of compute nodes, with its definitions.
 func (t *template) compute(name string) (definitions []map[string]any, is bool, err error) {
 	definitions, names, err := derived("node_types", t.nodeTypes, name)
+	if err == nil {
+		err = t.work.take(1 + len(names))
+	}
 	return definitions, slices.ContainsFunc(names, func(name string) bool { return slices.Contains(computeTypes, name) }), err
 }
 
@@ -311,7 +318,7 @@ func (t *template) node(name string) error {
 // ask is what is asked of a node; from now on it is told of.
 func (t *template) ask(name string) *asking {
 	if t.asked[name] == nil {
-		t.asked[name] = &asking{reader: reader{inputs: t.inputs}}
+		t.asked[name] = &asking{reader: reader{inputs: t.inputs, work: t.work}}
 	}
 	return t.asked[name]
 }
@@ -380,7 +387,7 @@ func (t *template) defaults(r *reader, kind string, definitions []map[string]any
 
 // defined asks what the definitions of properties say.
 func (t *template) defined(r *reader, field string, tree any, settled map[string]bool) error {
-	all, err := pairs(field, tree)
+	all, err := t.work.pairs(field, tree)
 	if err != nil {
 		return err
 	}
@@ -445,7 +452,7 @@ func filtered(r *reader, field string, tree any) error {
 	if err != nil {
 		return err
 	}
-	capabilities, err := pairs(under(field, "capabilities"), filter["capabilities"])
+	capabilities, err := r.work.pairs(under(field, "capabilities"), filter["capabilities"])
 	if err != nil {
 		return err
 	}
