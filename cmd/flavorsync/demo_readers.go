@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/glue2"
@@ -16,8 +17,8 @@ import (
 // provider, and GET /_sim/products what its users see.
 type demoCore struct {
 	*coretest.Core
-	url      string // where it answers
-	provider string // where we answer
+	url      string       // where it answers
+	provider atomic.Value // string: where we answer
 	core     http.Handler
 }
 
@@ -30,7 +31,7 @@ func newDemoCore() (*demoCore, error) {
 }
 
 // serves says where the provider answers.
-func (c *demoCore) serves(provider string) { c.provider = provider }
+func (c *demoCore) serves(provider string) { c.provider.Store(provider) }
 
 func (c *demoCore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
@@ -42,7 +43,8 @@ func (c *demoCore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		_, _ = io.WriteString(w, token)
 	case "/_sim/products":
-		seen, err := c.Poll(r.Context(), c.provider)
+		provider, _ := c.provider.Load().(string)
+		seen, err := c.Poll(r.Context(), provider)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/glue2"
 )
@@ -26,20 +28,40 @@ func (m *Market) GLUE2(ctx context.Context, p flavor.Principal, region string) (
 		return nil, err
 	}
 	site := m.glue2.Site(region)
-	var instances []glue2.Instance
+	instances := make([]glue2.Instance, 0, len(l.flavors))
 	for _, nf := range l.flavors {
-		if !p.Owns(region) && !view(cat, region, nf).Public {
-			continue
+		if p.Owns(region) || view(cat, region, nf).Public {
+			instances = append(instances, glue2.Instance{NovaFlavor: nf})
 		}
-		i := glue2.Instance{NovaFlavor: nf}
-		if !nf.IsPublic && len(site.VOs) > 0 {
-			i.Projects, err = m.clouds.Service(r).Access(ctx, nf.ID)
-			if err != nil && flavor.CodeOf(err) != flavor.CodeNotFound { // gone since: nobody may use it
-				return nil, err
-			}
+	}
+	if len(site.VOs) > 0 {
+		if err := m.whoMayUse(ctx, r, instances); err != nil {
+			return nil, err
 		}
-		instances = append(instances, i)
 	}
 	// To the minute: what has not changed is the same document for a while.
 	return glue2.Render(site, instances, m.now().Truncate(time.Minute), glue2.Validity, "")
+}
+
+// whoMayUse fills in the projects of those that are not public, side by side as
+// far as the region's slots go, within the time of one region.
+func (m *Market) whoMayUse(ctx context.Context, r flavor.Region, instances []glue2.Instance) error {
+	ctx, cancel := context.WithTimeout(ctx, m.timeout)
+	defer cancel()
+	compute := m.clouds.Service(r)
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(4)
+	for i := range instances {
+		if instances[i].IsPublic {
+			continue
+		}
+		all.Go(func() (err error) {
+			instances[i].Projects, err = compute.Access(ctx, instances[i].ID)
+			if flavor.CodeOf(err) == flavor.CodeNotFound {
+				return nil // gone since: nobody may use it
+			}
+			return err
+		})
+	}
+	return all.Wait()
 }

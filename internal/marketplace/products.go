@@ -29,6 +29,16 @@ func (m *Market) Products(ctx context.Context) ([]flavor.Offer, error) {
 	return m.shelve(cat).offers, nil
 }
 
+// ProductsNow are Products with every change that was finished before, whichever
+// process made it. It costs a query.
+func (m *Market) ProductsNow(ctx context.Context) ([]flavor.Offer, error) {
+	cat, err := m.store.CatalogueNow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m.shelve(cat).offers, nil
+}
+
 func (m *Market) shelve(cat *store.Catalogue) *shelf {
 	if s := m.shelf.Load(); s != nil && s.cat == cat {
 		return s
@@ -181,7 +191,10 @@ func (m *Market) oneUnit(tx *store.Tx, products map[string]flavor.Product, o fla
 	if err != nil {
 		return err
 	}
-	if unit, ok := known[o.Category]; ok && unit != o.Unit() {
+	if unit, ok := known[o.Category]; ok {
+		if unit == o.Unit() {
+			return nil // whoever differs is refused by the push
+		}
 		return flavor.Conflict("category: UCloud has %q as %s, which cannot change there, and this product is %s; choose a new category for it",
 			o.Category, unit, o.Unit())
 	}

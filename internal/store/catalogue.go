@@ -126,32 +126,42 @@ func (s *Store) Catalogue(ctx context.Context) (*Catalogue, error) {
 			select {
 			case c.loading <- struct{}{}:
 				defer func() { <-c.loading }()
-				return s.loadCatalogue(ctx)
+				return s.loadCatalogue(ctx, revalidate)
 			default:
 				return snap.Catalogue, nil
 			}
 		}
 	}
+	return s.waitForCatalogue(ctx, revalidate)
+}
+
+// CatalogueNow is the catalogue with every write that was finished before, in
+// whatever process. It costs a query, and more where something has changed.
+func (s *Store) CatalogueNow(ctx context.Context) (*Catalogue, error) {
+	return s.waitForCatalogue(ctx, 0)
+}
+
+func (s *Store) waitForCatalogue(ctx context.Context, believed time.Duration) (*Catalogue, error) {
 	select {
-	case c.loading <- struct{}{}:
-		defer func() { <-c.loading }()
+	case s.cat.loading <- struct{}{}:
+		defer func() { <-s.cat.loading }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("while waiting for the catalogue: %w", context.Cause(ctx))
 	}
-	return s.loadCatalogue(ctx)
+	return s.loadCatalogue(ctx, believed)
 }
 
 var errBehind = errors.New("this node of the database has not applied our last write yet")
 
-// loadCatalogue validates the snapshot, or makes a new one. Its caller holds
-// the token of loading.
-func (s *Store) loadCatalogue(ctx context.Context) (*Catalogue, error) {
+// loadCatalogue validates the snapshot, or makes a new one, unless there is one
+// that was validated less than believed ago. Its caller holds the token of loading.
+func (s *Store) loadCatalogue(ctx context.Context, believed time.Duration) (*Catalogue, error) {
 	c := &s.cat
 	// In this order, and before anything is read: see catalogueCache.
 	next := &snapshot{writes: c.writes.Load(), checked: s.now()}
 	needed := c.version.Load()
 	last := c.snapshot.Load()
-	if last != nil && last.writes == next.writes && next.checked.Sub(last.checked) < revalidate {
+	if last != nil && last.writes == next.writes && next.checked.Sub(last.checked) < believed {
 		return last.Catalogue, nil // another has just loaded it
 	}
 	load := func(tx *Tx) (err error) {

@@ -82,16 +82,17 @@ func (s *Store) moveLease(ctx context.Context, l Lease, deadline string, argumen
 }
 
 // Hold makes sure that l is still its owner's, until the transaction ends:
-// CodeConflict where another has taken it since.
+// CodeConflict where another has taken it since. It changes the row, for on Galera
+// a lock is known to one node only, and a change to all of them.
 func (tx *Tx) Hold(l Lease) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
-	row, err := tx.lease(l.Name)
-	if err == nil && (row.Fence != l.Fence || row.Owner != l.Owner) {
-		err = flavor.Conflict("the lease %s was lost to another process: what this one did since is not written down", l.Name)
+	set := tx.db.Exec(`UPDATE leases SET deadline = deadline + 1 WHERE name = ? AND owner = ? AND fence = ?`, l.Name, l.Owner, l.Fence)
+	if set.Error == nil && set.RowsAffected != 1 {
+		return flavor.Conflict("the lease %s was lost to another process: what this one did since is not written down", l.Name)
 	}
-	return err
+	return tx.wrap(set.Error, "holding the lease %s", l.Name)
 }
 
 func (tx *Tx) lease(name string) (leaseRow, error) {

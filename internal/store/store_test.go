@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/flavorsync/flavorsync/internal/store"
@@ -32,4 +33,35 @@ func BenchmarkCatalogue(b *testing.B) {
 			}
 		}
 	})
+}
+
+// What another process has finished counts at once for who asks so: a push of an
+// older price would be sent over a newer one.
+func TestCatalogueNow(t *testing.T) {
+	for _, driver := range storetest.Drivers {
+		t.Run(driver, func(t *testing.T) {
+			dsn, keyset := storetest.DSN(t, driver), storetest.Keyset(t)
+			ours, theirs := storetest.Connect(t, driver, dsn, keyset), storetest.Connect(t, driver, dsn, keyset)
+			if err := ours.Up(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				if _, err := ours.Catalogue(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				err := theirs.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertFlavor(storetest.Flavor(fmt.Sprint("f", i))) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				cat, err := ours.CatalogueNow(t.Context())
+				if err != nil || len(cat.Flavors) != i+1 {
+					t.Fatalf("after %d of their writes: %v, %v", i+1, cat, err)
+				}
+				again, err := ours.CatalogueNow(t.Context())
+				if err != nil || again != cat {
+					t.Errorf("without a change: another snapshot, %v", err)
+				}
+			}
+		})
+	}
 }

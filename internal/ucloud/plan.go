@@ -17,7 +17,7 @@ import (
 // plan is what makes Core have what it is to have.
 type plan struct {
 	batches   []batch // by category
-	adopted   []entry // Core has them as wanted; only we did not know
+	adopted   []entry // Core has them; only we did not know
 	unchanged int     // adopted ones, too
 	refused   []Failure
 	// categories are those that Core has, as far as one of our units tells them.
@@ -102,7 +102,10 @@ func categories(offers []flavor.Offer) map[string][]flavor.Offer {
 }
 
 func (pl *planner) category(name string, offers []flavor.Offer) error {
-	a, err := pl.accounting(name, offers)
+	for _, o := range offers {
+		pl.recognize(o)
+	}
+	a, fitting, err := pl.accounting(name, offers)
 	if err != nil {
 		refused := make([]string, len(offers))
 		for i, o := range offers {
@@ -111,8 +114,8 @@ func (pl *planner) category(name string, offers []flavor.Offer) error {
 		pl.refuse(name, err, refused...)
 		return nil
 	}
-	b := batch{category: name, unit: offers[0].Unit()}
-	for _, o := range offers {
+	b := batch{category: name, unit: fitting[0].Unit()}
+	for _, o := range fitting {
 		wanted, err := pl.define(pl.provider, o, a)
 		if err != nil {
 			pl.refuse(name, err, o.Name)
@@ -137,25 +140,85 @@ func (pl *planner) category(name string, offers []flavor.Offer) error {
 	return nil
 }
 
-// accounting is how the category's products are accounted for; its error says
-// why they cannot be.
-func (pl *planner) accounting(name string, offers []flavor.Offer) (accounting, error) {
-	one := offers[0]
-	for _, o := range offers[1:] {
-		if o.Unit() != one.Unit() {
-			return accounting{}, fmt.Errorf("UCloud accounts for a category in one way, and its products here disagree: %s is %s, %s is %s; "+
-				"set the same currency, period and free_to_use for all of them, or create a new category for some", one.Name, one.Unit(), o.Name, o.Unit())
+// recognize takes down that Core knows o already, whatever it has of it, where we
+// have not told it: its users may have it on their lists, from the provider or the
+// database before this one.
+func (pl *planner) recognize(o flavor.Offer) {
+	ref := flavor.Reference{Provider: pl.provider, Category: o.Category, Name: o.Name}
+	_, there := pl.found[ref]
+	if _, told := pl.pushed[o.FlavorID]; there && !told {
+		pl.adopted = append(pl.adopted, entry{flavorID: o.FlavorID, ref: ref})
+	}
+}
+
+// accounting is how the category's products are accounted for, and those that can
+// be so; the others are refused. Its error says why none can be.
+func (pl *planner) accounting(name string, offers []flavor.Offer) (accounting, []flavor.Offer, error) {
+	there, known := pl.first[name]
+	unit, agreed := common(offers)
+	switch {
+	case known:
+		ours, ok := pl.unit(there.accounting)
+		a, err := pl.account(ours)
+		if !ok || err != nil || a != there.accounting {
+			return a, nil, pl.fixed(there.accounting, unit)
+		}
+		unit = ours
+	case !agreed:
+		return accounting{}, nil, disagree(offers)
+	}
+	fitting := slices.DeleteFunc(slices.Clone(offers), func(o flavor.Offer) bool { return o.Unit() != unit })
+	if len(fitting) == 0 {
+		return accounting{}, nil, pl.fixed(there.accounting, offers[0].Unit())
+	}
+	for _, o := range offers {
+		if o.Unit() != unit && known {
+			pl.refuse(name, pl.fixed(there.accounting, o.Unit()), o.Name)
+		} else if o.Unit() != unit {
+			pl.refuse(name, disagree(offers), o.Name)
 		}
 	}
-	a, err := pl.account(one.Unit())
-	if err != nil {
-		return a, err
+	a, err := pl.account(unit)
+	return a, fitting, err
+}
+
+// common is the unit of the offers: the one that they all have, else the one that
+// managers gave, which goes before what follows from the formula.
+func common(offers []flavor.Offer) (unit flavor.Unit, agreed bool) {
+	units := func(of func(flavor.Offer) bool) []flavor.Unit {
+		var all []flavor.Unit
+		for _, o := range offers {
+			if of(o) && !slices.Contains(all, o.Unit()) {
+				all = append(all, o.Unit())
+			}
+		}
+		return all
 	}
-	if there, known := pl.first[name]; known && there.accounting != a {
-		return a, fmt.Errorf("UCloud's Core has this category as %s, and can never change that; its products here are %s: "+
-			"create a new category for them, or set what the category has", pl.tell(there.accounting), one.Unit())
+	all := units(func(flavor.Offer) bool { return true })
+	given := units(func(o flavor.Offer) bool { return !o.ByFormula })
+	switch {
+	case len(all) == 1:
+		return all[0], true
+	case len(given) == 1:
+		return given[0], true
 	}
-	return a, nil
+	return offers[0].Unit(), false
+}
+
+func disagree(offers []flavor.Offer) error {
+	one := offers[0]
+	i := slices.IndexFunc(offers, func(o flavor.Offer) bool { return o.Unit() != one.Unit() })
+	return fmt.Errorf("UCloud accounts for a category in one way, and its products here disagree: %s is %s, %s is %s; "+
+		"set the same currency, period and free_to_use for all of them, or create a new category for some",
+		one.Name, one.Unit(), offers[i].Name, offers[i].Unit())
+}
+
+func (pl *planner) fixed(there accounting, ours flavor.Unit) error {
+	if _, err := pl.account(ours); err != nil {
+		return err // nor could it be in any other category
+	}
+	return fmt.Errorf("UCloud's Core has this category as %s, and can never change that; its products here are %s: "+
+		"create a new category for them, or set what the category has", pl.tell(there), ours)
 }
 
 // tell is a category of Core's in words.

@@ -17,8 +17,10 @@ const (
 	// leaseFor is longer than the longest call, before each of which the lease is
 	// extended.
 	leaseFor = 60 * time.Second
-	// runFor is how long one push may take, however many calls it is.
-	runFor = 10 * time.Minute
+	// runFor is how long one push may take, however many calls it is, and
+	// rehearseFor a look without one.
+	runFor      = 10 * time.Minute
+	rehearseFor = 2 * time.Minute
 )
 
 var (
@@ -56,7 +58,9 @@ func (p *Provider) Push(ctx context.Context, who flavor.Principal, dryRun bool) 
 func (p *Provider) rehearse(ctx context.Context) (Report, error) {
 	r := p.report()
 	r.DryRun, r.Trigger, r.StartedAt = true, Manual, p.cfg.Now()
-	offers, err := p.cfg.Products.Products(ctx)
+	ctx, done := p.bounded(ctx, rehearseFor)
+	defer done()
+	offers, err := p.cfg.Products.ProductsNow(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -106,6 +110,8 @@ func (p *Provider) plan(ctx context.Context, s *session, offers []flavor.Offer) 
 // push pushes if why, which is asked once this process alone is at it, says so
 // by a trigger.
 func (p *Provider) push(ctx context.Context, why func(state, *marks) Trigger) (Report, error) {
+	ctx, done := p.bounded(ctx, runFor)
+	defer done()
 	lease, taken, err := p.cfg.Store.TakeLease(ctx, leaseName, p.newID(), leaseFor)
 	if err != nil {
 		return p.report(), err
@@ -114,9 +120,9 @@ func (p *Provider) push(ctx context.Context, why func(state, *marks) Trigger) (R
 		return p.report(), errUnderWay
 	}
 	defer p.release(ctx, lease)
-	ctx, cancel := context.WithTimeout(ctx, runFor)
-	defer cancel()
-	offers, err := p.cfg.Products.Products(ctx)
+	// Only now, and as they are in the database: another process may have changed
+	// them a moment ago, and pushed that.
+	offers, err := p.cfg.Products.ProductsNow(ctx)
 	if err != nil {
 		return p.report(), err
 	}
@@ -145,6 +151,19 @@ func (p *Provider) push(ctx context.Context, why func(state, *marks) Trigger) (R
 	}
 	r.tell(ctx)
 	return p.told(r.state), nil
+}
+
+// bounded is ctx for at most so long, and no longer than until Close, which waits
+// for done.
+func (p *Provider) bounded(ctx context.Context, limit time.Duration) (_ context.Context, done func()) {
+	p.running.Add(1)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	unhook := context.AfterFunc(p.ending, cancel)
+	return ctx, func() {
+		unhook()
+		cancel()
+		p.running.Done()
+	}
 }
 
 func (p *Provider) release(ctx context.Context, lease store.Lease) {

@@ -638,3 +638,23 @@ func TestALostLeaseRecordsNothing(t *testing.T) {
 		}
 	}
 }
+
+// A newcomer that would be paid in another way is refused alone: the others of its
+// category keep their prices up to date.
+func TestOneMisfitDoesNotStopItsCategory(t *testing.T) {
+	w := newWorld(t)
+	byFormula := but(offer("new", "x", 7), func(o *flavor.Offer) { o.ByFormula, o.Currency = true, "EUR" })
+	w.shelf.set(t, offer("a", "x", 1), byFormula)
+	r, err := w.push(t)
+	expectCode(t, err, flavor.CodeConflict)
+	w.expectSent(t, []string{"a"})
+	if len(r.Failed) != 1 || !slices.Equal(r.Failed[0].Products, []string{"new"}) {
+		t.Errorf("failed: %+v", r.Failed)
+	}
+	// Core has the category now, and its word counts.
+	w.shelf.set(t, offer("a", "x", 2), but(byFormula, func(o *flavor.Offer) { o.ByFormula = false }))
+	_, err = w.push(t)
+	expectCode(t, err, flavor.CodeConflict)
+	w.expectSent(t, []string{"a"})
+	equal(t, "listed", w.listed(t), []string{"x/a"})
+}

@@ -57,9 +57,19 @@ func (p *Provider) step(ctx context.Context, w *watch) error {
 		return nil
 	}
 	// What was read before the lease was ours may be another's work by now.
-	_, err = p.push(ctx, func(st state, m *marks) Trigger { return p.due(st, changed && m.all != st.Digest) })
+	var pushed string
+	_, err = p.push(ctx, func(st state, m *marks) Trigger {
+		trigger := p.due(st, changed && m.all != st.Digest)
+		if trigger != "" {
+			pushed = m.all
+		}
+		return trigger
+	})
 	if errors.Is(err, errUnderWay) {
 		return nil
+	}
+	if err == nil && pushed != "" {
+		w.done = pushed
 	}
 	return err
 }
@@ -84,12 +94,18 @@ func (p *Provider) due(st state, changed bool) Trigger {
 type watch struct {
 	digest       string
 	first, since time.Time // when they began, and when digest was first seen
+	// done is the last digest that was pushed, or seen pushed. Where another process
+	// pushes other products, for its configuration is another, each pushes its own
+	// once and then leaves it to the period: else they would for ever undo what the
+	// other did.
+	done string
 }
 
-// settled says whether digest differs from the known one, and no longer changes.
+// settled says whether digest differs from the known one, is news to this loop, and
+// no longer changes.
 func (w *watch) settled(digest, known string, now time.Time) bool {
-	if digest == known {
-		*w = watch{}
+	if digest == known || digest == w.done {
+		*w = watch{done: digest}
 		return false
 	}
 	if w.first.IsZero() {

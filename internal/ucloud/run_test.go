@@ -256,6 +256,38 @@ func TestTwoReplicasPushOnce(t *testing.T) {
 	}
 }
 
+// Two processes with different configurations, as while one is changed on one
+// machine after the other, do not undo each other's work for ever.
+func TestReplicasThatDisagreeLeaveEachOtherAlone(t *testing.T) {
+	a := newWorld(t)
+	b := a.replica(t, a.cfg.Store)
+	a.shelf.set(t, offer("a", "x", 4))
+	b.shelf.set(t, offer("a", "x", 8))
+	var seenA, seenB watch
+	turns := func(n int) int {
+		for range n {
+			for _, turn := range []func() error{
+				func() error { return a.step(t.Context(), &seenA) }, func() error { return b.step(t.Context(), &seenB) },
+			} {
+				if err := turn(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.clock.advance(poll)
+		}
+		return len(a.creates())
+	}
+	if n := turns(60); n == 0 || n > 2 {
+		t.Errorf("%d requests in a minute of disagreement", n)
+	}
+	// What really changes is pushed all the same.
+	a.shelf.set(t, offer("a", "x", 5))
+	b.shelf.set(t, offer("a", "x", 5))
+	if n := turns(10); n != 1 {
+		t.Errorf("%d requests for a change that both see", n)
+	}
+}
+
 // The database fails just after Core has taken the products, and the push ends in
 // the middle: nothing is listed that is not written down, it is not tried again
 // each second, and the next push finds at Core what was sent.

@@ -71,9 +71,14 @@ func (p *Provider) RetrieveProducts(ctx context.Context) ([]byte, error) {
 	if last := p.listed.Load(); last != nil && same(last.of, offers) {
 		return last.body, nil
 	}
+	listed := p.supports(offers)
+	if len(listed) == 0 && slices.ContainsFunc(offers, func(o flavor.Offer) bool { return !o.Retired }) {
+		// Core may know them from a provider before us, or a database before this one.
+		return nil, flavor.Errorf(flavor.CodeUnreachable, "no product could be pushed to UCloud yet: GET /v1/products/push tells why")
+	}
 	body, err := json.Marshal(struct {
 		Responses []support `json:"responses"`
-	}{p.supports(offers)})
+	}{listed})
 	if err != nil {
 		return nil, err
 	}

@@ -134,6 +134,29 @@ func TestNeverEmptyByMistake(t *testing.T) {
 	}
 }
 
+// A provider that takes over from another, or from an older database, must not
+// empty the list that users have, before its first push or while that fails; and
+// once Core was seen to have the products they are listed, whatever it has of them.
+func TestTakingOver(t *testing.T) {
+	w := newWorld(t)
+	before := newWorld(t) // another provider's database, the same Core
+	before.Provider.core.base, before.Provider.core.refresh = w.url, w.Provider.core.refresh
+	before.shelf.set(t, offer("a", "x", 1), offer("b", "y", 1))
+	before.mustPush(t)
+
+	dearer := but(offer("a", "x", 2), func(o *flavor.Offer) { o.Period = flavor.Day })
+	w.shelf.set(t, dearer, offer("b", "y", 2), offer("c", "y", 2))
+	if body, err := w.RetrieveProducts(t.Context()); flavor.CodeOf(err) != flavor.CodeUnreachable || body != nil {
+		t.Errorf("before the first push: %s, %v", body, err)
+	}
+	w.core.Fault(coretest.Fault{Kind: coretest.Answer, Status: http.StatusForbidden, Why: "no", Method: http.MethodPost, Path: createPath})
+	if _, err := w.push(t); flavor.CodeOf(err) != flavor.CodeConflict {
+		t.Fatalf("the push: %v", err)
+	}
+	// a is refused here, for Core has it by the hour; b is refused there; c is news.
+	equal(t, "listed", w.listed(t), []string{"x/a", "y/b"})
+}
+
 // Core asks every ten seconds: where nothing has changed, nothing is made anew.
 func TestRenderedOnce(t *testing.T) {
 	w := newWorld(t, pushOff)

@@ -12,6 +12,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ type Offers interface {
 	// the order of flavor.CompareOffers. It answers the same slice until
 	// something changes: change nothing of it.
 	Products(ctx context.Context) ([]flavor.Offer, error)
+	// ProductsNow are Products with every change that was finished before, by
+	// whichever process; Products may be a second or two behind those of others.
+	ProductsNow(ctx context.Context) ([]flavor.Offer, error)
 }
 
 // Provider is a provider of UCloud. A nil one is none: it lists nothing, lets
@@ -45,6 +49,10 @@ type Provider struct {
 	marked atomic.Pointer[marks]
 
 	newID func() string
+
+	ending  context.Context // ends with Close; a push then stops
+	end     context.CancelFunc
+	running sync.WaitGroup // pushes
 }
 
 // New makes the provider that cfg describes, nil where it describes none. Its
@@ -59,6 +67,7 @@ func New(cfg Config) (*Provider, error) {
 	}
 	p := &Provider{cfg: cfg, log: cfg.Log, newID: uuid.NewString}
 	p.key, _ = parsePublicKey(cfg.PublicKey) // Validate has tried it
+	p.ending, p.end = context.WithCancel(context.Background())
 	rand.Read(p.salt[:])
 	p.verified, _ = lru.New[digest, time.Time](maxVerified) // fails for a size below 1 only
 	if cfg.Push != Off {
@@ -67,11 +76,15 @@ func New(cfg Config) (*Provider, error) {
 	return p, nil
 }
 
-// Close ends what is kept open to Core.
+// Close ends the pushes under way, which the next process or start goes on with,
+// and what is kept open to Core.
 func (p *Provider) Close() {
-	if p.pushes() {
-		p.core.client.CloseIdleConnections()
+	if !p.pushes() {
+		return
 	}
+	p.end()
+	p.running.Wait()
+	p.core.client.CloseIdleConnections()
 }
 
 // Configured says whether this is a provider of UCloud at all.

@@ -86,6 +86,8 @@ func (s *shelf) Products(ctx context.Context) ([]flavor.Offer, error) {
 	return s.last, nil
 }
 
+func (s *shelf) ProductsNow(ctx context.Context) ([]flavor.Offer, error) { return s.Products(ctx) }
+
 func (s *shelf) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -307,9 +309,14 @@ func (w world) serve(t *testing.T) string {
 }
 
 // listed are the names of what Core is told, with its category.
+//
+// Nothing, where it is not answered at all: see TestNeverEmptyByMistake.
 func (w world) listed(t testing.TB) []string {
 	t.Helper()
 	body, err := w.RetrieveProducts(t.Context())
+	if flavor.CodeOf(err) == flavor.CodeUnreachable {
+		return []string{}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
