@@ -158,3 +158,24 @@ func TestMatchAnswers(t *testing.T) {
 		}
 	}
 }
+
+// A short body must not ask for an answer of gigabytes.
+func TestMatchAnswersAreBounded(t *testing.T) {
+	nodes := ""
+	for i := range 30 {
+		nodes += `, "n` + string(rune('a'+i%26)) + string(rune('a'+i/26)) + `": {"type": "Compute"}`
+	}
+	s := newSetup(t)
+	s.market.matches = make([]marketplace.Match, 31)
+	body := func(limit string) string {
+		return `{"node_templates": {"first": {"type": "Compute"}` + nodes + `}, "limit": ` + limit + `}`
+	}
+	wantStatus(t, s.do(t, "POST /v1/match", body("64")), 200)
+	w := s.do(t, "POST /v1/match", body("2147483647"))
+	wantStatus(t, w, 400)
+	if !strings.Contains(w.Body.String(), "limit: 2147483647 flavors for each of 31 nodes are more than the 2000") {
+		t.Errorf("got %s", w.Body)
+	}
+	w = s.do(t, "GET /v1/flavors?gpu_model="+strings.Repeat("a", 256), "")
+	wantStatus(t, w, 400)
+}
