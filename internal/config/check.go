@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -77,6 +78,9 @@ func (l *loader) check(c *Config) {
 	l.pricing(c.Pricing)
 	l.wrongAll("glue2", c.GLUE2.Validate())
 	l.wrongAll("ucloud", c.Provider().Validate())
+	if c.UCloud.PushInterval < time.Second {
+		l.wrong("ucloud.push_interval", "must be at least 1s, such as 15m")
+	}
 	switch c.UCloud.Push {
 	case ucloud.V2, ucloud.V1, ucloud.Off:
 	default:

@@ -224,7 +224,7 @@ func TestWrong(t *testing.T) {
 			"promotion.install: automatic is not in this version", "promotion.repair: is not in this version",
 		}},
 		{"ucloud", "ucloud: {provider_id: 'a@b', public_key: x, core_url: 'http://x', push_interval: 0s, push: v3, default_category: 'a b'}", nil, []string{
-			"ucloud.default_category: must have", "ucloud.provider_id: must have", "ucloud.public_key: is not base64", `ucloud.push: "v3" is unknown`,
+			"ucloud.default_category: must have", "ucloud.provider_id: must have", "ucloud.public_key: is not base64", `ucloud.push: "v3" is unknown`, "ucloud.push_interval: must be at least 1s",
 		}},
 		{"a push without a provider", "ucloud: {push: v3}", nil, []string{`ucloud.push: "v3" is unknown`}},
 		{"a provider without a Core", "ucloud: {provider_id: aau}", nil, []string{"ucloud.core_url: is missing", "ucloud.public_key: is missing", "ucloud.refresh_token: is missing"}},

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -210,8 +211,10 @@ func matchRegions(value any) ([]string, error) {
 		switch {
 		case !ok || !flavor.ValidRegionName(name):
 			return nil, flavor.Invalid("regions: must be a list of the names of regions, or any")
-		case name == "any":
+		case name == "any" && len(list) == 1:
 			return nil, nil
+		case name == "any":
+			return nil, flavor.Invalid("regions: any stands alone, without the names of regions")
 		}
 		names = append(names, name)
 	}
@@ -223,21 +226,13 @@ func matchRegions(value any) ([]string, error) {
 }
 
 func matchLimit(value any) (int, error) {
-	text, ok := value.(interface{ String() string }) // a number as it was written
-	if written, isText := value.(string); isText {
-		text, ok = stringer(written), true // XML has nothing else
-	}
-	if ok {
-		if n, err := strconv.ParseUint(text.String(), 10, 31); err == nil && n > 0 {
+	if number, ok := value.(json.Number); ok {
+		if n, err := strconv.ParseUint(number.String(), 10, 31); err == nil && n > 0 {
 			return int(n), nil
 		}
 	}
 	return 0, flavor.Invalid("limit: must be a whole number from 1 to %d", flavor.MaxNumber)
 }
-
-type stringer string
-
-func (s stringer) String() string { return string(s) }
 
 // matchedNode is a node, or the one host, with what fits it.
 type matchedNode struct {

@@ -81,6 +81,8 @@ func TestMatchRefusals(t *testing.T) {
 		`{"host": {}, "regions": []}`:           {"application/json", 400, "regions: names none"},
 		`{"host": {}, "regions": ["a b"]}`:      {"application/json", 400, "regions: must be a list"},
 		`{"host": {}, "regions": {"a": 1}}`:     {"application/json", 400, "regions: must be a list"},
+		`{"host": {}, "limit": "1"}`:            {"application/json", 400, "limit: must be"},
+		`{"host": {}, "regions": ["any", "a"]}`: {"application/json", 400, "regions: any stands alone"},
 		`{"host": {}, "limit": 0}`:              {"application/json", 400, "limit: must be"},
 		`{"host": {}, "limit": "x"}`:            {"application/json", 400, "limit: must be"},
 		`{"host": {}, "limit": 1.5}`:            {"application/json", 400, "limit: must be"},

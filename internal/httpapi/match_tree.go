@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"slices"
 	"strings"
@@ -64,8 +65,11 @@ func matchXML(body []byte) (any, error) {
 		case name != "host" && name != "template" && name != "limit":
 			return unknownElement(e)
 		}
-		if name == "host" && value == "" {
+		switch text, isText := value.(string); {
+		case name == "host" && value == "":
 			value = map[string]any{} // it asks for nothing
+		case name == "limit" && isText:
+			value = json.Number(text) // as JSON would have it
 		}
 		members[name] = value
 		return nil

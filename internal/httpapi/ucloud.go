@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/labstack/echo/v4"
@@ -70,6 +71,9 @@ func (s *Server) registerUCloud() {
 var errNoJobs = flavor.Errorf(flavor.CodeNotImplemented,
 	"this provider has a catalogue of products and starts no jobs: start virtual machines in the OpenStack region itself")
 
+// coreTimeout is what one call of Core's may take.
+const coreTimeout = 4 * time.Second
+
 // serveCore runs rt's handler for UCloud's Core, once it has proved to be that:
 // who calls another provider's path learns nothing before.
 func (k *call) serveCore(rt *route) error {
@@ -82,6 +86,10 @@ func (k *call) serveCore(rt *route) error {
 	if err := ucloud.Verify(token); err != nil {
 		return err
 	}
+	// Core waits for five seconds; a failure it sees leaves its list as it was.
+	ctx, cancel := context.WithTimeout(k.ctx, coreTimeout)
+	defer cancel()
+	k.ctx = ctx
 	k.who = flavor.Principal{ID: "_UCloud", Name: "UCloud's Core", Provider: "ucloud"}
 	if !ucloud.Serves(k.Param("provider")) {
 		return flavor.NotFound("this is no provider of that id")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -60,6 +61,9 @@ func (m *Market) shelve(cat *store.Catalogue) *shelf {
 // be counted.
 func (m *Market) offer(f flavor.Flavor, said flavor.Product) (flavor.Offer, error) {
 	byFormula := said.Price == nil && !said.Free
+	if byFormula {
+		said.Currency, said.Period = "", "" // its price is in the formula's
+	}
 	currency := cmp.Or(said.Currency, m.pricing.Currency)
 	if said.Ended || byFormula && !m.pricing.Configured() || currency == "" {
 		return flavor.Offer{}, flavor.NotFound("%q is no product: PUT /v1/promotedflavors/%s/product makes it one", f.Name, f.ID)
@@ -141,6 +145,9 @@ func (m *Market) ChangeProduct(ctx context.Context, p flavor.Principal, id strin
 		if err := patch.Unchanged(changed); err != nil {
 			return err
 		}
+		if err := m.nameable(changed); err != nil {
+			return err
+		}
 		if err := m.oneUnit(tx, all, changed); err != nil {
 			return err
 		}
@@ -178,8 +185,16 @@ func (m *Market) repriced(f flavor.Flavor, said flavor.Product, patch flavor.Pro
 	case err != nil:
 	case byFormula && named != nil && *named != o.Price:
 		err = flavor.Invalid("price: by the formula it is %s, not %s; leave by_formula out to set another", o.Price, *named)
+	case o.ByFormula && (said.Currency != "" && said.Currency != o.Currency || said.Period != "" && said.Period != o.Period):
+		err = flavor.Invalid("currency and period: by the formula the price is in %s each %s; name a price for another", o.Currency, o.Period)
 	case patch.ByFormula != nil && *patch.ByFormula != o.ByFormula:
 		err = flavor.Invalid("by_formula: is true where no price is named and the product is not free_to_use, else false; it may be left out")
+	}
+	// A price keeps its meaning when the configuration changes; the formula's own
+	// follows it.
+	said.Currency, said.Period = o.Currency, o.Period
+	if o.ByFormula {
+		said.Currency, said.Period = "", ""
 	}
 	return said, o, err
 }
@@ -203,14 +218,25 @@ func (m *Market) oneUnit(tx *store.Tx, products map[string]flavor.Product, o fla
 		return err
 	}
 	for _, f := range flavors {
-		if !f.Promoted || f.Retired || f.ID == o.FlavorID {
+		said, there := products[f.ID]
+		// What only follows from the formula gives way: the push refuses it alone.
+		if !f.Promoted || f.Retired || f.ID == o.FlavorID || !there {
 			continue
 		}
-		other, err := m.offer(f, products[f.ID])
+		other, err := m.offer(f, said)
 		if err == nil && other.Category == o.Category && other.Unit() != o.Unit() {
 			return flavor.Conflict("category: %q in %q is %s, as all of one category are, and this product is %s; choose another category for it",
 				other.Name, o.Category, other.Unit(), o.Unit())
 		}
+	}
+	return nil
+}
+
+// nameable refuses a product whose name UCloud cannot page through, where this is
+// a provider of it.
+func (m *Market) nameable(o flavor.Offer) error {
+	if m.provider != "" && strings.Contains(o.Name, "@") {
+		return flavor.Conflict("name: %q has an @, at which UCloud parts the names of products; a product's flavor needs another name", o.Name)
 	}
 	return nil
 }
@@ -222,9 +248,13 @@ func (m *Market) staysInUnit(tx *store.Tx, before, after flavor.Flavor) error {
 	if err != nil {
 		return err
 	}
-	is, err := m.offer(after, products[after.ID])
-	if err != nil || is.Retired {
+	said, there := products[after.ID]
+	is, err := m.offer(after, said)
+	if err != nil || is.Retired || !there {
 		return nil //nolint:nilerr // what is no product has no unit
+	}
+	if err := m.nameable(is); err != nil {
+		return err
 	}
 	was, err := m.offer(before, products[before.ID])
 	if err == nil && !was.Retired && was.Category == is.Category {

@@ -268,3 +268,50 @@ func TestTwoProductsHaveNoCommonName(t *testing.T) {
 		t.Errorf("a product whose flavor is gone: %v", names)
 	}
 }
+
+// What only follows from the formula is no reason to refuse what a manager says.
+func TestTheFormulaGivesWay(t *testing.T) {
+	w := shop(t)
+	f := w.promoted(t, "free")
+	w.put(t, f.ID, flavor.ProductPatch{Free: new(true), Currency: new("EUR"), Period: new("day")})
+	w.pricing = flavor.Pricing{VCPU: 1, Currency: "DKK", Period: flavor.Hour}
+	w.promoted(t, "newcomer")
+	w.put(t, f.ID, flavor.ProductPatch{Description: new("still free")})
+	w.put(t, w.promoted(t, "other").ID, flavor.ProductPatch{Free: new(true), Currency: new("EUR"), Period: new("day")})
+}
+
+// UCloud pages through products by names parted at an @.
+func TestNoProductHasAnAt(t *testing.T) {
+	w := shop(t)
+	at, f := w.promoted(t, "a@b"), w.promoted(t, "small")
+	if _, err := w.ChangeProduct(t.Context(), manager, at.ID, priced("1")); flavor.CodeOf(err) != flavor.CodeConflict || !strings.Contains(err.Error(), "has an @") {
+		t.Errorf("a product named a@b: %v", err)
+	}
+	w.put(t, f.ID, priced("1"))
+	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Name: new("small@b")}); flavor.CodeOf(err) != flavor.CodeConflict {
+		t.Errorf("a product renamed to small@b: %v", err)
+	}
+	w.provider = ""
+	w.put(t, at.ID, priced("1"))
+}
+
+// A price of one currency and period must not become one of another because an
+// operator changes what holds for products that name none.
+func TestAPriceKeepsItsMeaning(t *testing.T) {
+	w := shop(t)
+	w.pricing = flavor.Pricing{VCPU: 100_000, Currency: "DKK", Period: flavor.Hour}
+	own, byFormula := w.promoted(t, "own"), w.promoted(t, "formula")
+	w.put(t, own.ID, flavor.ProductPatch{Price: new("1.1")})
+	w.put(t, byFormula.ID, flavor.ProductPatch{CPUModel: new("EPYC")})
+	if _, err := w.ChangeProduct(t.Context(), manager, byFormula.ID, flavor.ProductPatch{Currency: new("EUR")}); flavor.CodeOf(err) != flavor.CodeInvalid {
+		t.Errorf("the formula's number in another currency: %v", err)
+	}
+	w.pricing = flavor.Pricing{VCPU: 100_000, Currency: "EUR", Period: flavor.Day}
+	w.shelf.Store(nil)
+	if o, err := w.Product(t.Context(), own.ID); err != nil || o.Unit() != (flavor.Unit{Currency: "DKK", Period: flavor.Hour}) {
+		t.Errorf("a manager's price: %+v, %v", o, err)
+	}
+	if o, err := w.Product(t.Context(), byFormula.ID); err != nil || o.Unit() != (flavor.Unit{Currency: "EUR", Period: flavor.Day}) {
+		t.Errorf("the formula's price: %+v, %v", o, err)
+	}
+}

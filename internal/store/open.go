@@ -189,6 +189,7 @@ func (s *Store) openMySQL(ctx context.Context, dsn string) error {
 	if err != nil {
 		return err
 	}
+	cfg.Logger = driverLog{s.log}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return fmt.Errorf("while reading database.dsn for %s: %w", cfg.Addr, err)
@@ -252,6 +253,15 @@ func mysqlConfig(dsn, setting string) (*mysql.Config, error) {
 	// Without it a value that is too long is cut silently.
 	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
 	return cfg, nil
+}
+
+// driverLog is where the driver of MySQL tells of connections that broke: by itself
+// it writes lines of its own to stderr.
+type driverLog struct{ *slog.Logger }
+
+// Print is mysql.Logger's.
+func (l driverLog) Print(v ...any) {
+	l.Warn("the database's driver complains", "error", strings.TrimSpace(fmt.Sprintln(v...)))
 }
 
 // openGORM keeps GORM to what is asked of it: no transaction of its own, no

@@ -252,7 +252,7 @@ func shown(value any) string {
 	case map[string]any:
 		return "a map"
 	case []any:
-		return "a list"
+		return fmt.Sprintf("a list of %d", len(v))
 	case string:
 		return fmt.Sprintf("%.40q", v)
 	}

@@ -150,7 +150,7 @@ func open(tree any, given map[string]any) (*template, error) {
 	t.names = slices.Sorted(maps.Keys(templates))
 	for _, name := range t.names {
 		field := under("node_templates", name)
-		if t.nodes[name], err = mapping(field, templates[name]); err != nil {
+		if t.nodes[name], err = copied(templates, field, name); err != nil {
 			return nil, err
 		}
 		if t.hosts[name], err = hosts(under(field, "requirements"), t.nodes[name]["requirements"]); err != nil {
@@ -166,6 +166,30 @@ func open(tree any, given map[string]any) (*template, error) {
 	t.inputs = &inputs{given: given}
 	t.inputs.declared, err = mapping("inputs", topology["inputs"])
 	return t, err
+}
+
+// copied is a node template, with what it copies from another where it does not say
+// otherwise itself.
+func copied(templates map[string]any, field, name string) (map[string]any, error) {
+	node, err := mapping(field, templates[name])
+	source, copies := node["copy"]
+	if err != nil || !copies {
+		return node, err
+	}
+	from, ok := source.(string)
+	if _, there := templates[from]; !ok || !there {
+		return nil, flavor.Invalid("%s.copy: must be the name of a node template that there is, not %s", field, shown(source))
+	}
+	original, err := mapping(under("node_templates", from), templates[from])
+	if err != nil {
+		return nil, err
+	}
+	if _, again := original["copy"]; again {
+		return nil, flavor.Invalid("%s.copy: %.60q is a copy itself, and TOSCA has no copies of copies", field, from)
+	}
+	whole := maps.Clone(original)
+	maps.Copy(whole, node)
+	return whole, nil
 }
 
 // mapping is a map; nothing is an empty one.

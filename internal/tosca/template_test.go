@@ -493,3 +493,21 @@ func FuzzParseTemplate(f *testing.F) {
 		}
 	})
 }
+
+// A node that is a copy asks for what it copies, where it does not say otherwise.
+func TestCopies(t *testing.T) {
+	text := "node_templates:\n  big: {type: tosca.nodes.Compute, capabilities: {host: {properties: {num_cpus: 16}}}}\n"
+	got, err := tosca.ParseTemplate([]byte(text+"  copied: {copy: big}\n  other: {copy: big, capabilities: {host: {properties: {num_cpus: 2}}}}\n"), nil)
+	if err != nil || len(got) != 3 || got[1].Requirement.VCPUs.Min != 16 || got[2].Requirement.VCPUs.Min != 2 || got[1].Type != "tosca.nodes.Compute" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for more, words := range map[string]string{
+		"  a: {copy: b}\n  b: {copy: a}\n": "is a copy itself",
+		"  a: {copy: nobody}\n":            "must be the name of a node template that there is",
+		"  a: {copy: [big]}\n":             "must be the name of a node template that there is",
+	} {
+		if _, err := tosca.ParseTemplate([]byte(text+more), nil); flavor.CodeOf(err) != flavor.CodeInvalid || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v", more, err)
+		}
+	}
+}

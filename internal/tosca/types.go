@@ -101,12 +101,13 @@ func property(kind string, value *yaml.Node) *yaml.Node {
 
 var notInName = regexp.MustCompile(`[^A-Za-z0-9_.-]`)
 
-// typeName is a flavor's, with its id where another has the name already. Flavors
-// may be named as they like, types hardly so.
+// typeName is a flavor's, with its id where the name cannot be a type's as it is, so
+// that it means one flavor in every document. Flavors may be named as they like,
+// types hardly so.
 func typeName(f flavor.Flavor, taken map[string]bool) string {
 	clean := func(text string) string { return notInName.ReplaceAllString(text, "-") }
 	name := ourNodeType + "." + clean(f.Name)
-	if taken[name] {
+	if clean(f.Name) != f.Name || taken[name] {
 		name += "." + clean(f.ID)
 	}
 	unique := name

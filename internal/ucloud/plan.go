@@ -217,8 +217,45 @@ func (pl *planner) fixed(there accounting, ours flavor.Unit) error {
 	if _, err := pl.account(ours); err != nil {
 		return err // nor could it be in any other category
 	}
-	return fmt.Errorf("UCloud's Core has this category as %s, and can never change that; its products here are %s: "+
-		"create a new category for them, or set what the category has", pl.tell(there), ours)
+	if told := pl.tell(there); told != ours.String() && pl.expresses(there) {
+		return fmt.Errorf("UCloud's Core has this category as %s, and can never change that; its products here are %s: "+
+			"create a new category for them, or set what the category has", told, ours)
+	}
+	return fmt.Errorf("UCloud's Core has this category as %s, which no product here can be (%s), and can never change that: "+
+		"create a new category for its products here, which are %s", pl.tell(there), pl.differences(there, ours), ours)
+}
+
+// expresses says whether a unit of ours is accounted for as a.
+func (pl *planner) expresses(a accounting) bool {
+	u, ok := pl.unit(a)
+	if !ok {
+		return false
+	}
+	ours, err := pl.account(u)
+	return err == nil && ours == a
+}
+
+// differences are what of a category's accounting is not as ours would be, in
+// UCloud's words.
+func (pl *planner) differences(there accounting, ours flavor.Unit) string {
+	wanted, err := pl.account(ours)
+	if err != nil {
+		return err.Error()
+	}
+	var all []string
+	for _, d := range []struct {
+		name          string
+		there, wanted any
+	}{
+		{"productType", there.productType, wanted.productType}, {"unit", there.unit, wanted.unit}, {"namePlural", there.plural, wanted.plural},
+		{"floatingPoint", there.float, wanted.float}, {"displayFrequencySuffix", there.suffix, wanted.suffix},
+		{"frequency", there.frequency, wanted.frequency}, {"freeToUse", there.free, wanted.free},
+	} {
+		if d.there != d.wanted {
+			all = append(all, fmt.Sprintf("%s is %s there, not %v", d.name, quoted(fmt.Sprintf("%.20s", fmt.Sprint(d.there))), d.wanted))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // tell is a category of Core's in words.

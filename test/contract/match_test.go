@@ -907,7 +907,7 @@ func templates(t *testing.T, m *stall, user client) {
 		}
 		names, types := user.match(t, asking{host: cpus(306, 306)}, matchJSON, header("Accept", "application/yaml")).want(t, 200).nodeTypes(t)
 		plain := "flavorsync.nodes.Compute." + m.n("same-1")
-		if want := []string{plain, plain + "." + ids["same/1"]}; !slices.Equal(names, want) {
+		if want := []string{plain + "." + ids["same 1"], plain + "." + ids["same/1"]}; !slices.Equal(names, want) {
 			t.Fatalf("the types are %v, not %v", names, want)
 		}
 		for i, word := range []string{"same 1", "same/1"} {

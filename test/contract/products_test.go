@@ -963,18 +963,23 @@ func pricedByFormula(t *testing.T, s *setup) {
 		}
 	})
 
-	t.Run("those by the formula count in their category", func(t *testing.T) {
+	t.Run("a price by the formula is in the formula's currency, and gives way to what a manager says of its category", func(t *testing.T) {
 		n := unique()
 		zone := map[string]string{"availability_zone": n("zone")}
-		manager.post(t, "/promotedflavors", sized(n("formula")).and("extra_specs", zone)).want(t, 201)
+		formula := manager.post(t, "/promotedflavors", sized(n("formula")).and("extra_specs", zone)).want(t, 201).flavor(t)
 		other := manager.post(t, "/promotedflavors", sized(n("other")).and("extra_specs", zone)).want(t, 201).flavor(t)
 		path := "/promotedflavors/" + other.ID + "/product"
 		before := manager.get(t, path).want(t, 200)
-		manager.put(t, path, productOf("currency", "EUR")).want(t, 409).says(t, n("formula"), n("zone"))
-		manager.put(t, path, productOf("free_to_use", true)).want(t, 409).says(t, n("formula"), n("zone"))
+		for _, f := range formats {
+			manager.put(t, path, productOf("currency", "EUR"), in(f)).want(t, 400).says(t, "currency", "formula")
+			manager.put(t, path, productOf("period", "day"), in(f)).want(t, 400).says(t, "period", "formula")
+		}
 		manager.remains(t, path, before)
-		if got := manager.put(t, path, productOf("free_to_use", true, "category", n("free"))).want(t, 200).offer(t); got.Price != "0" || got.ByFormula || !got.Free {
+		if got := manager.put(t, path, productOf("free_to_use", true)).want(t, 200).offer(t); got.Price != "0" || got.ByFormula || !got.Free {
 			t.Errorf("free to use it is %+v", got)
+		}
+		if got := manager.get(t, "/promotedflavors/"+formula.ID+"/product").want(t, 200).offer(t); !got.ByFormula || got.Free || got.Currency != "DKK" {
+			t.Errorf("the other is %+v", got)
 		}
 	})
 
