@@ -168,6 +168,7 @@ func (m *Market) repriced(f flavor.Flavor, said flavor.Product, patch flavor.Pro
 		patch.GPUModel = nil
 	}
 	byFormula := patch.ByFormula != nil && *patch.ByFormula
+	another := func(said *string, is string) bool { return said != nil && *said != "" && *said != is }
 	said, err := patch.Apply(said)
 	if err != nil {
 		return said, flavor.Offer{}, err
@@ -185,7 +186,7 @@ func (m *Market) repriced(f flavor.Flavor, said flavor.Product, patch flavor.Pro
 	case err != nil:
 	case byFormula && named != nil && *named != o.Price:
 		err = flavor.Invalid("price: by the formula it is %s, not %s; leave by_formula out to set another", o.Price, *named)
-	case o.ByFormula && (said.Currency != "" && said.Currency != o.Currency || said.Period != "" && said.Period != o.Period):
+	case o.ByFormula && (another(patch.Currency, o.Currency) || another(patch.Period, string(o.Period))):
 		err = flavor.Invalid("currency and period: by the formula the price is in %s each %s; name a price for another", o.Currency, o.Period)
 	case patch.ByFormula != nil && *patch.ByFormula != o.ByFormula:
 		err = flavor.Invalid("by_formula: is true where no price is named and the product is not free_to_use, else false; it may be left out")
@@ -253,8 +254,10 @@ func (m *Market) staysInUnit(tx *store.Tx, before, after flavor.Flavor) error {
 	if err != nil || is.Retired || !there {
 		return nil //nolint:nilerr // what is no product has no unit
 	}
-	if err := m.nameable(is); err != nil {
-		return err
+	if after.Name != before.Name {
+		if err := m.nameable(is); err != nil {
+			return err
+		}
 	}
 	was, err := m.offer(before, products[before.ID])
 	if err == nil && !was.Retired && was.Category == is.Category {

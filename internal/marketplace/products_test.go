@@ -308,6 +308,11 @@ func TestAPriceKeepsItsMeaning(t *testing.T) {
 	}
 	w.pricing = flavor.Pricing{VCPU: 100_000, Currency: "EUR", Period: flavor.Day}
 	w.shelf.Store(nil)
+	other := w.promoted(t, "other")
+	w.put(t, other.ID, flavor.ProductPatch{Price: new("1"), Currency: new("DKK"), Period: new("hour"), Category: new("uc-own")})
+	if o := w.put(t, other.ID, flavor.ProductPatch{Price: new(""), Category: new("uc-back")}); !o.ByFormula || o.Currency != "EUR" || o.Period != flavor.Day {
+		t.Errorf("back to the formula: %+v", o)
+	}
 	if o, err := w.Product(t.Context(), own.ID); err != nil || o.Unit() != (flavor.Unit{Currency: "DKK", Period: flavor.Hour}) {
 		t.Errorf("a manager's price: %+v, %v", o, err)
 	}
