@@ -249,7 +249,7 @@ func (m *Market) staysInUnit(tx *store.Tx, before, after flavor.Flavor) error {
 	if err != nil {
 		return err
 	}
-	said, there := products[after.ID]
+	said, there := products[after.ID] // a change keeps the id
 	is, err := m.offer(after, said)
 	if err != nil || is.Retired || !there {
 		return nil //nolint:nilerr // what is no product has no unit
@@ -259,7 +259,7 @@ func (m *Market) staysInUnit(tx *store.Tx, before, after flavor.Flavor) error {
 			return err
 		}
 	}
-	was, err := m.offer(before, products[before.ID])
+	was, err := m.offer(before, said)
 	if err == nil && !was.Retired && was.Category == is.Category {
 		return nil // what was wrong before is not this change's
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -69,6 +70,14 @@ type generation struct {
 }
 
 var generations = map[Mode]generation{V1: v1, V2: v2}
+
+// unitOf is a unit whose period stands behind prefix in text, in capitals; false
+// where it can be no product's here.
+func unitOf(currency, text, prefix string, free bool) (flavor.Unit, bool) {
+	period, ok := strings.CutPrefix(text, prefix)
+	u := flavor.Unit{Currency: currency, Period: flavor.Period(strings.ToLower(period)), Free: free}
+	return u, ok && flavor.ValidCurrency(currency) && slices.Contains(flavor.Periods, u.Period)
+}
 
 // define is what Core is to have of o, which is accounted for as a; its error
 // says why it cannot be.

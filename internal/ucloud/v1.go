@@ -3,7 +3,6 @@ package ucloud
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -48,9 +47,7 @@ var v1 = generation{
 		}, nil
 	},
 	unit: func(a accounting) (flavor.Unit, bool) {
-		period, ok := strings.CutPrefix(a.unit, unitPrefix)
-		u := flavor.Unit{Currency: currencyV1, Period: flavor.Period(strings.ToLower(period)), Free: a.free}
-		return u, ok && validUnit(u)
+		return unitOf(currencyV1, a.unit, unitPrefix, a.free)
 	},
 	price:  priceV1,
 	encode: encodeV1,
@@ -78,11 +75,6 @@ func priceV1(o flavor.Offer) (int64, error) {
 	below := flavor.Amount(price / cpus * cpus)
 	return 0, fmt.Errorf("V1 of UCloud wants a price for each vCPU, and the price %s of %s is no whole number of millionths for each of its %d: "+
 		"set one that is, such as %s or %s, or push with v2 (ucloud.push)", o.Price, o.Name, cpus, below, below+flavor.Amount(cpus))
-}
-
-// validUnit says whether u can be a product's here.
-func validUnit(u flavor.Unit) bool {
-	return flavor.ValidCurrency(u.Currency) && slices.Contains(flavor.Periods, u.Period)
 }
 
 func encodeV1(p product) any {

@@ -59,9 +59,7 @@ var v2 = generation{
 		}, nil
 	},
 	unit: func(a accounting) (flavor.Unit, bool) {
-		period, ok := strings.CutPrefix(a.frequency, frequencyPrefix)
-		u := flavor.Unit{Currency: a.unit, Period: flavor.Period(strings.ToLower(period)), Free: a.free}
-		return u, ok && validUnit(u)
+		return unitOf(a.unit, a.frequency, frequencyPrefix, a.free)
 	},
 	price:  func(o flavor.Offer) (int64, error) { return int64(o.Price), nil },
 	encode: encodeV2,

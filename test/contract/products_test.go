@@ -96,6 +96,20 @@ func (c client) offered(t *testing.T, id string) (offerBody, bool) {
 	return offerBody{}, false
 }
 
+// reads sees that the product at path is want, alone in every format and in
+// GET /v1/products.
+func (c client) reads(t *testing.T, path string, want offerBody) {
+	t.Helper()
+	for _, f := range formats {
+		if got := c.get(t, path, in(f)).want(t, 200).offer(t); got != want {
+			t.Errorf("in %s it is %+v, not %+v", f.name, got, want)
+		}
+	}
+	if got, _ := c.offered(t, want.ID); got != want {
+		t.Errorf("in the list it is %+v, not %+v", got, want)
+	}
+}
+
 // sell makes a promoted flavor, and a product of it.
 func (c client) sell(t *testing.T, flavor, product *document) (path string, made offerBody) {
 	t.Helper()
@@ -527,14 +541,7 @@ func products(t *testing.T, s *setup) {
 		manager.put(t, flavor, flavorOf("name", n("after"), "vcpus", 4, "ram", 8192, "description", "new",
 			"extra_specs", map[string]string{"resources:VGPU": "2", "Accelerator:Model": "A40"})).want(t, 200)
 		want.Name, want.VCPUs, want.RAM, want.GPUs, want.GPUModel, want.Description = n("after"), 4, 8192, 2, "A40", "new"
-		for _, f := range formats {
-			if got := user.get(t, path, in(f)).want(t, 200).offer(t); got != want {
-				t.Errorf("it is %+v, not %+v", got, want)
-			}
-		}
-		if got, _ := user.offered(t, want.ID); got != want {
-			t.Errorf("in the list it is %+v, not %+v", got, want)
-		}
+		user.reads(t, path, want)
 	})
 
 	t.Run("a product of a retired flavor says so", func(t *testing.T) {
@@ -544,14 +551,7 @@ func products(t *testing.T, s *setup) {
 		for _, retired := range []bool{true, false} {
 			manager.put(t, flavor, flavorOf("retired", retired)).want(t, 200)
 			want.Retired = retired
-			for _, f := range formats {
-				if got := user.get(t, path, in(f)).want(t, 200).offer(t); got != want {
-					t.Errorf("it is %+v, not %+v", got, want)
-				}
-			}
-			if got, _ := user.offered(t, want.ID); got != want {
-				t.Errorf("in the list it is %+v, not %+v", got, want)
-			}
+			user.reads(t, path, want)
 		}
 	})
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -184,9 +183,5 @@ func garbage(w http.ResponseWriter, r *http.Request) {
 		breakOff()
 	}
 	defer conn.Close()
-	sayGarbage(conn, r)
-}
-
-func sayGarbage(conn net.Conn, r *http.Request) {
 	fmt.Fprintf(conn, "%s\r\n\r\n", r.Header.Get("Authorization"))
 }
