@@ -100,6 +100,9 @@ type Principal struct {
 	Roles    []string // as the provider names them, sorted
 	Manager  bool     // has the role InfrastructureManager
 	Regions  []string // the regions this caller owns, sorted
+	// KeystoneUser is the id of the caller's user in the federation's Keystone,
+	// where the provider tells; "" where it is not known.
+	KeystoneUser string
 }
 
 // Owns says whether p may act in region: as its owner or as a manager.
