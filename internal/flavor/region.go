@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net/url"
 	"regexp"
-	"slices"
 	"time"
 )
 
@@ -103,19 +102,6 @@ type Principal struct {
 	// KeystoneUser is the id of the caller's user in the federation's Keystone,
 	// where the provider tells; "" where it is not known.
 	KeystoneUser string
-}
-
-// Owns says whether p may act in region: as its owner or as a manager.
-func (p Principal) Owns(region string) bool {
-	return p.Manager || slices.Contains(p.Regions, region)
-}
-
-// ManagerOnly refuses who is no manager, with CodeManagerOnly.
-func (p Principal) ManagerOnly() error {
-	if p.Manager {
-		return nil
-	}
-	return Errorf(CodeManagerOnly, "%s is no manager", p.Name)
 }
 
 // RegionPatch is what a POST or a PUT says of an infrastructure; nil is what it

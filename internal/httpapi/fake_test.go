@@ -248,7 +248,7 @@ func (p *people) Authenticate(_ context.Context, cred identity.Credential) (flav
 		return flavor.Principal{}, p.err
 	case cred.Kind == identity.Token && cred.Token == "good",
 		cred.Kind == identity.Basic && cred.User == "ann" && cred.Password == "right":
-		return flavor.Principal{ID: "ann", Name: "Ann", Provider: "test", Roles: []string{"InfrastructureOwner"}, Regions: []string{"Trento"}}, nil
+		return flavor.Principal{ID: "ann", Name: "Ann", Provider: "test", Manager: true, Roles: []string{"InfrastructureOwner"}, Regions: []string{"Trento"}}, nil
 	}
 	return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "nobody knows this credential")
 }

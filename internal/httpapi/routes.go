@@ -22,7 +22,7 @@ import (
 type route struct {
 	method  string
 	pattern string // canonical, as the log and the description name it
-	kind    kind
+	action  flavor.Action
 	handle  func(*call) error
 	// siblings are all the routes of the pattern.
 	siblings []*route
@@ -30,57 +30,46 @@ type route struct {
 	deeper bool
 }
 
-// kind says what stands before a route's handler.
-type kind int
-
-const (
-	open     kind = iota // no credential
-	user                 // a credential
-	nova                 // a credential; Nova is called
-	managers             // as nova; who is no manager may not at all
-	core                 // UCloud's Core, by its own token
-)
-
 // routes are all that is served below both prefixes.
 func (s *Server) routes() []*route {
 	return []*route{
-		{method: http.MethodGet, pattern: "/v1/promotedflavors", kind: user, handle: listPromoted},
-		{method: http.MethodPost, pattern: "/v1/promotedflavors", kind: managers, handle: createPromoted},
-		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}", kind: user, handle: getPromoted},
-		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}", kind: managers, handle: changePromoted},
-		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}", kind: managers, handle: deletePromoted},
+		{method: http.MethodGet, pattern: "/v1/promotedflavors", action: flavor.ReadPromoted, handle: listPromoted},
+		{method: http.MethodPost, pattern: "/v1/promotedflavors", action: flavor.CreatePromoted, handle: createPromoted},
+		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}", action: flavor.ReadPromoted, handle: getPromoted},
+		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}", action: flavor.ChangePromoted, handle: changePromoted},
+		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}", action: flavor.DeletePromoted, handle: deletePromoted},
 
-		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}/product", kind: user, handle: getProduct},
-		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}/product", kind: managers, handle: changeProduct},
-		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}/product", kind: managers, handle: endProduct},
-		{method: http.MethodGet, pattern: "/v1/products", kind: user, handle: listProducts},
-		{method: http.MethodGet, pattern: "/v1/products/push", kind: managers, handle: getPush},
-		{method: http.MethodPost, pattern: "/v1/products/push", kind: managers, handle: runPush},
+		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}/product", action: flavor.ReadProducts, handle: getProduct},
+		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}/product", action: flavor.ChangeProduct, handle: changeProduct},
+		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}/product", action: flavor.EndProduct, handle: endProduct},
+		{method: http.MethodGet, pattern: "/v1/products", action: flavor.ReadProducts, handle: listProducts},
+		{method: http.MethodGet, pattern: "/v1/products/push", action: flavor.ReadPush, handle: getPush},
+		{method: http.MethodPost, pattern: "/v1/products/push", action: flavor.RunPush, handle: runPush},
 
-		{method: http.MethodGet, pattern: "/v1/regions", kind: user, handle: listRegions},
-		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors", kind: nova, handle: listRegionFlavors},
-		{method: http.MethodPost, pattern: "/v1/regions/{region}/flavors", kind: nova, handle: createRegionFlavor},
-		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: getRegionFlavor},
-		{method: http.MethodPut, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: changeRegionFlavor},
-		{method: http.MethodDelete, pattern: "/v1/regions/{region}/flavors/{id}", kind: nova, handle: deleteRegionFlavor},
+		{method: http.MethodGet, pattern: "/v1/regions", action: flavor.ListRegions, handle: listRegions},
+		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors", action: flavor.ReadRegionFlavors, handle: listRegionFlavors},
+		{method: http.MethodPost, pattern: "/v1/regions/{region}/flavors", action: flavor.CreateRegionFlavor, handle: createRegionFlavor},
+		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors/{id}", action: flavor.ReadRegionFlavors, handle: getRegionFlavor},
+		{method: http.MethodPut, pattern: "/v1/regions/{region}/flavors/{id}", action: flavor.ChangeRegionFlavor, handle: changeRegionFlavor},
+		{method: http.MethodDelete, pattern: "/v1/regions/{region}/flavors/{id}", action: flavor.DeleteRegionFlavor, handle: deleteRegionFlavor},
 
-		{method: http.MethodGet, pattern: "/v1/regions/{region}/glue2", kind: nova, handle: getGLUE2},
+		{method: http.MethodGet, pattern: "/v1/regions/{region}/glue2", action: flavor.ReadGLUE2, handle: getGLUE2},
 
-		{method: http.MethodGet, pattern: "/v1/infrastructures", kind: nova, handle: listInfrastructures},
-		{method: http.MethodPost, pattern: "/v1/infrastructures", kind: nova, handle: createInfrastructure},
-		{method: http.MethodGet, pattern: "/v1/infrastructures/{id}", kind: nova, handle: getInfrastructure},
-		{method: http.MethodPut, pattern: "/v1/infrastructures/{id}", kind: nova, handle: changeInfrastructure},
-		{method: http.MethodDelete, pattern: "/v1/infrastructures/{id}", kind: nova, handle: deleteInfrastructure},
+		{method: http.MethodGet, pattern: "/v1/infrastructures", action: flavor.ListInfrastructures, handle: listInfrastructures},
+		{method: http.MethodPost, pattern: "/v1/infrastructures", action: flavor.CreateInfrastructure, handle: createInfrastructure},
+		{method: http.MethodGet, pattern: "/v1/infrastructures/{id}", action: flavor.ReadInfrastructure, handle: getInfrastructure},
+		{method: http.MethodPut, pattern: "/v1/infrastructures/{id}", action: flavor.ChangeInfrastructure, handle: changeInfrastructure},
+		{method: http.MethodDelete, pattern: "/v1/infrastructures/{id}", action: flavor.DeleteInfrastructure, handle: deleteInfrastructure},
 
-		{method: http.MethodGet, pattern: "/v1/flavors", kind: nova, handle: listFlavors},
-		{method: http.MethodPost, pattern: "/v1/flavors", kind: nova, handle: createFlavor},
-		{method: http.MethodGet, pattern: "/v1/flavors/{id}", kind: nova, handle: getFlavor},
-		{method: http.MethodPut, pattern: "/v1/flavors/{id}", kind: nova, handle: changeFlavor},
-		{method: http.MethodDelete, pattern: "/v1/flavors/{id}", kind: nova, handle: deleteFlavor},
+		{method: http.MethodGet, pattern: "/v1/flavors", action: flavor.ReadFlavors, handle: listFlavors},
+		{method: http.MethodPost, pattern: "/v1/flavors", action: flavor.CreateFlavor, handle: createFlavor},
+		{method: http.MethodGet, pattern: "/v1/flavors/{id}", action: flavor.ReadFlavors, handle: getFlavor},
+		{method: http.MethodPut, pattern: "/v1/flavors/{id}", action: flavor.ChangeFlavor, handle: changeFlavor},
+		{method: http.MethodDelete, pattern: "/v1/flavors/{id}", action: flavor.DeleteFlavor, handle: deleteFlavor},
 
-		{method: http.MethodPost, pattern: "/v1/match", kind: user, handle: matchFlavors},
+		{method: http.MethodPost, pattern: "/v1/match", action: flavor.Match, handle: matchFlavors},
 
-		{method: http.MethodGet, pattern: "/v1/whoami", kind: user, handle: whoami},
+		{method: http.MethodGet, pattern: "/v1/whoami", action: flavor.ReadSelf, handle: whoami},
 	}
 }
 
@@ -100,8 +89,8 @@ func (s *Server) register() {
 			s.add(rt, "/api"+path)
 		}
 	}
-	s.add(&route{method: http.MethodGet, pattern: "/healthz", handle: healthz}, "/healthz")
-	s.add(&route{method: http.MethodGet, pattern: "/readyz", handle: readyz}, "/readyz")
+	s.add(&route{method: http.MethodGet, pattern: "/healthz", action: flavor.ReadService, handle: healthz}, "/healthz")
+	s.add(&route{method: http.MethodGet, pattern: "/readyz", action: flavor.ReadService, handle: readyz}, "/readyz")
 	s.registerUCloud()
 	s.document("/openapi.yaml", "application/yaml", s.cfg.OpenAPI)
 	s.document("/flavorsync.xsd", "application/xml; charset=utf-8", s.cfg.XSD)
@@ -133,24 +122,27 @@ func aliases(path string) []string {
 	return []string{path}
 }
 
-// serve runs rt's handler once the caller is known.
+// serve runs rt's handler once the caller is known, and the table of rights lets
+// them ask for rt's action at all. Whether they may do it in the very regions that
+// it touches, the marketplace says by the same table.
 func (k *call) serve(rt *route) error {
 	k.route = rt
-	switch rt.kind {
-	case open:
+	switch flavor.RightTo(rt.action).Who {
+	case flavor.Anybody:
 		return rt.handle(k)
-	case core:
+	case flavor.Core:
 		return k.serveCore(rt)
 	}
 	if err := k.authenticate(); err != nil {
 		return err
 	}
+	if err := k.who.May(rt.action); err != nil {
+		return err
+	}
 	if k.queryErr != nil {
 		return k.queryErr
 	}
-	if rt.kind == nova || rt.kind == managers {
-		k.ctx, k.trace = openstack.WithTrace(k.ctx)
-	}
+	k.ctx, k.trace = openstack.WithTrace(k.ctx)
 	return rt.handle(k)
 }
 
@@ -160,7 +152,7 @@ func (k *call) serve(rt *route) error {
 func (rt *route) allow(code flavor.Code) string {
 	methods := []string{http.MethodOptions}
 	for _, sibling := range rt.siblings {
-		if sibling == rt || code == flavor.CodeManagerOnly && sibling.kind == managers {
+		if sibling == rt || code == flavor.CodeManagerOnly && flavor.RightTo(sibling.action).Who == flavor.Manager {
 			continue
 		}
 		methods = append(methods, sibling.method)
@@ -623,7 +615,7 @@ func (s *Server) document(path, contentType string, body []byte) {
 		return
 	}
 	types, tag, length := []string{contentType}, etag(body), strconv.Itoa(len(body))
-	s.add(&route{method: http.MethodGet, pattern: path, handle: func(k *call) error {
+	s.add(&route{method: http.MethodGet, pattern: path, action: flavor.ReadService, handle: func(k *call) error {
 		return k.representation(types, body, tag, length)
 	}}, path)
 }

@@ -327,3 +327,19 @@ func TestAllowOfRules(t *testing.T) {
 		}
 	}
 }
+
+// What somebody forgets to put into the table of rights is for nobody.
+func TestRouteOutsideTheTable(t *testing.T) {
+	s := newSetup(t)
+	for _, action := range []flavor.Action{"", "flavor.misspelt"} {
+		path := "/v1/forgotten" + string(action)
+		s.add(&route{method: http.MethodGet, pattern: path, action: action, handle: whoami}, path)
+		wantStatus(t, s.do(t, "GET "+path, ""), 403)
+		wantStatus(t, s.do(t, "GET "+path, "", "anonymous"), 401)
+	}
+	for _, rt := range s.routes() {
+		if flavor.RightTo(rt.action).Who <= flavor.Anybody {
+			t.Errorf("%s %s is for %v", rt.method, rt.pattern, flavor.RightTo(rt.action))
+		}
+	}
+}

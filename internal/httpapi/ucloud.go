@@ -56,7 +56,7 @@ func (s *Server) registerUCloud() {
 			case method != http.MethodGet:
 				handle = func(*call) error { return echo.ErrMethodNotAllowed }
 			}
-			one := &route{method: method, pattern: rt.pattern, kind: core, handle: handle}
+			one := &route{method: method, pattern: rt.pattern, action: flavor.CallAsCore, handle: handle}
 			if rt.handle == nil || method == http.MethodGet {
 				siblings = append(siblings, one)
 			}

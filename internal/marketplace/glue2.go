@@ -30,7 +30,7 @@ func (m *Market) GLUE2(ctx context.Context, p flavor.Principal, region string) (
 	site := m.glue2.Site(region)
 	instances := make([]glue2.Instance, 0, len(l.flavors))
 	for _, nf := range l.flavors {
-		if p.Owns(region) || view(cat, region, nf).Public {
+		if p.Can(flavor.ReadPrivate, region) || view(cat, region, nf).Public {
 			instances = append(instances, glue2.Instance{NovaFlavor: nf})
 		}
 	}

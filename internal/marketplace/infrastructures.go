@@ -27,7 +27,7 @@ func (m *Market) Infrastructures(ctx context.Context, p flavor.Principal) ([]fla
 	if err != nil {
 		return nil, err
 	}
-	mine := owned(p, regions)
+	mine := where(p, flavor.ReadInfrastructure, regions)
 	var wg sync.WaitGroup
 	for i := range mine {
 		wg.Go(func() { m.refreshStatus(ctx, &mine[i], statusAge) })
@@ -38,7 +38,7 @@ func (m *Market) Infrastructures(ctx context.Context, p flavor.Principal) ([]fla
 
 // Infrastructure is one of them, with a status a few seconds old at most.
 func (m *Market) Infrastructure(ctx context.Context, p flavor.Principal, name string) (flavor.Region, error) {
-	r, err := m.ownRegion(ctx, p, name)
+	r, err := m.regionFor(ctx, p, flavor.ReadInfrastructure, name)
 	if err != nil {
 		return r, err
 	}
@@ -61,14 +61,14 @@ func (m *Market) refreshStatus(ctx context.Context, r *flavor.Region, age time.D
 	r.Status = st
 }
 
-// ownRegion is the region called name, if p owns it.
-func (m *Market) ownRegion(ctx context.Context, p flavor.Principal, name string) (flavor.Region, error) {
+// regionFor is the region called name, if p may do a there.
+func (m *Market) regionFor(ctx context.Context, p flavor.Principal, a flavor.Action, name string) (flavor.Region, error) {
 	r, err := m.region(ctx, name)
 	if err != nil {
 		return flavor.Region{}, err
 	}
-	if !p.Owns(name) {
-		return flavor.Region{}, notYours(p, name)
+	if err := p.May(a, name); err != nil {
+		return flavor.Region{}, err
 	}
 	return r, nil
 }
@@ -88,14 +88,14 @@ func (m *Market) CreateInfrastructure(ctx context.Context, p flavor.Principal, p
 		}
 	}
 	r := patch.Apply(flavor.Region{UserDomain: "Default", ProjectDomain: "Default"})
-	r.Trusted = r.Trusted && p.Manager
-	r.NovaURLTrusted = r.NovaURL != "" && p.Manager
+	r.Trusted = r.Trusted && p.Can(flavor.TrustInfrastructure)
+	r.NovaURLTrusted = r.NovaURL != "" && p.Can(flavor.TrustInfrastructure)
 	r.Status.State = flavor.RegionUnknown
 	if err := r.Validate(); err != nil {
 		return r, err
 	}
-	if !p.Owns(r.Name) {
-		return r, notYours(p, r.Name)
+	if err := p.May(flavor.CreateInfrastructure, r.Name); err != nil {
+		return r, err
 	}
 	return r, m.store.Write(ctx, func(tx *store.Tx) error { return tx.InsertRegion(r) })
 }
@@ -104,7 +104,7 @@ func (m *Market) CreateInfrastructure(ctx context.Context, p flavor.Principal, p
 // or its Keystone changes, its password must be said again: else one who may
 // only write here could send the stored password wherever he likes.
 func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, name string, patch flavor.RegionPatch) (flavor.Region, error) {
-	if _, err := m.ownRegion(ctx, p, name); err != nil {
+	if _, err := m.regionFor(ctx, p, flavor.ChangeInfrastructure, name); err != nil {
 		return flavor.Region{}, err
 	}
 	var changed flavor.Region
@@ -120,7 +120,7 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 		if changed.Name != name {
 			return flavor.Invalid("name: a region's name may not change; register the new one and delete %s", name)
 		}
-		if changed.Trusted != old.Trusted && !p.Manager {
+		if changed.Trusted != old.Trusted && !p.Can(flavor.TrustInfrastructure) {
 			return flavor.Forbidden("trusted: only a manager may say that %s is", name)
 		}
 		for _, f := range []struct {
@@ -145,11 +145,11 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 			}
 		}
 		// A manager's word was about the address that stood there.
-		if changed.KeystoneURL != old.KeystoneURL && !p.Manager {
+		if changed.KeystoneURL != old.KeystoneURL && !p.Can(flavor.TrustInfrastructure) {
 			changed.Trusted = false
 		}
 		if changed.NovaURL != old.NovaURL {
-			changed.NovaURLTrusted = changed.NovaURL != "" && p.Manager
+			changed.NovaURLTrusted = changed.NovaURL != "" && p.Can(flavor.TrustInfrastructure)
 		}
 		if err := tx.UpdateRegion(changed); err != nil {
 			return err
@@ -164,12 +164,12 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 // installed there that is a conflict; force, a manager's, forgets its nodes
 // without calling it.
 func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, name string, force bool) error {
-	r, err := m.ownRegion(ctx, p, name)
+	r, err := m.regionFor(ctx, p, flavor.DeleteInfrastructure, name)
 	if err != nil {
 		return err
 	}
 	if force {
-		if err := p.ManagerOnly(); err != nil {
+		if err := p.May(flavor.ForgetInfrastructure, name); err != nil {
 			return err
 		}
 	}

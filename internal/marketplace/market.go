@@ -108,11 +108,11 @@ func (m *Market) regions(ctx context.Context) (rs []flavor.Region, err error) {
 	return rs, err
 }
 
-// owned keeps the regions p may act in.
-func owned(p flavor.Principal, regions []flavor.Region) []flavor.Region {
+// where keeps the regions in which p may do a.
+func where(p flavor.Principal, a flavor.Action, regions []flavor.Region) []flavor.Region {
 	var mine []flavor.Region
 	for _, r := range regions {
-		if p.Owns(r.Name) {
+		if p.Can(a, r.Name) {
 			mine = append(mine, r)
 		}
 	}

@@ -210,7 +210,7 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, reg
 	switch {
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
 		// A node that is gone from Nova already still has a row to go.
-		if !p.Owns(region) {
+		if !p.Can(flavor.DeleteFlavor, region) {
 			return err // it may be there, hidden from this token
 		}
 		compute = m.clouds.Service(r)
@@ -231,7 +231,7 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, reg
 	// One that was a node, and was changed since, may be the last of its flavor.
 	bound := slices.ContainsFunc(cat.In(region), func(i flavor.Installation) bool { return i.NodeID == id })
 	switch {
-	case (public || bound) && !p.Owns(region):
+	case (public || bound) && !p.Can(flavor.DeleteFlavor, region):
 		return flavor.Forbidden("%q in %s is a node of a public flavor, and %s does not own %s", nf.Name, region, p.Name, region)
 	case !public:
 		return m.deleteUnlisted(ctx, compute, region, nf.Name, id)

@@ -119,7 +119,7 @@ func (m *Market) Product(ctx context.Context, id string) (flavor.Offer, error) {
 // not name stays. All products of one category are accounted for in one way, and
 // one that UCloud's Core knows keeps its own for ever: another is CodeConflict.
 func (m *Market) ChangeProduct(ctx context.Context, p flavor.Principal, id string, patch flavor.ProductPatch) (flavor.Offer, error) {
-	if err := p.ManagerOnly(); err != nil {
+	if err := p.May(flavor.ChangeProduct); err != nil {
 		return flavor.Offer{}, err
 	}
 	var changed flavor.Offer
@@ -269,7 +269,7 @@ func (m *Market) staysInUnit(tx *store.Tx, before, after flavor.Flavor) error {
 // EndProduct makes a promoted flavor no product any more, whatever the formula
 // says. The flavor stays as it is.
 func (m *Market) EndProduct(ctx context.Context, p flavor.Principal, id string) error {
-	if err := p.ManagerOnly(); err != nil {
+	if err := p.May(flavor.EndProduct); err != nil {
 		return err
 	}
 	// One whose price cannot be counted is a product all the same.

@@ -38,7 +38,7 @@ func notPromoted(id string) error {
 
 // CreatePromoted puts a flavor straight into the catalogue; no Nova is called.
 func (m *Market) CreatePromoted(ctx context.Context, p flavor.Principal, patch flavor.Patch) (flavor.Flavor, error) {
-	if err := p.ManagerOnly(); err != nil {
+	if err := p.May(flavor.CreatePromoted); err != nil {
 		return flavor.Flavor{}, err
 	}
 	spec, err := patch.Spec()
@@ -97,7 +97,7 @@ func nameTakenBy(taken flavor.Flavor, spec flavor.Spec) error {
 // sizes while no region has it, and whether it is retired. A changed
 // description or extra specs go on to the nodes that we created.
 func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id string, patch flavor.Patch) (flavor.Flavor, error) {
-	if err := p.ManagerOnly(); err != nil {
+	if err := p.May(flavor.ChangePromoted); err != nil {
 		return flavor.Flavor{}, err
 	}
 	if err := patch.Validate(); err != nil {

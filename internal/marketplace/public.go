@@ -31,7 +31,8 @@ func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter)
 	if err != nil {
 		return Listing{}, err
 	}
-	looks := m.look(ctx, regions, filter.Fresh && (p.Manager || len(p.Regions) > 0))
+	fresh := filter.Fresh && len(where(p, flavor.AskRegions, regions)) > 0
+	looks := m.look(ctx, regions, fresh)
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
 		return Listing{}, err
@@ -45,7 +46,7 @@ func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter)
 		l := looks[r.Name]
 		if l.err != nil {
 			list.Unreachable = append(list.Unreachable, r.Name)
-		} else if p.Owns(r.Name) {
+		} else if p.Can(flavor.ReadPrivate, r.Name) {
 			for _, nf := range l.flavors {
 				if f := view(cat, r.Name, nf); !f.Public {
 					list.Flavors = append(list.Flavors, f)
@@ -100,7 +101,7 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, 
 	if f, ok := cat.ByID(id); ok {
 		return found{Flavor: f}, nil
 	}
-	mine := slices.DeleteFunc(owned(p, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
+	mine := slices.DeleteFunc(where(p, flavor.ReadPrivate, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
 	looks := m.look(ctx, mine, false)
 	// The looks may have changed what is known of the nodes.
 	if cat, err = m.store.Catalogue(ctx); err != nil {
@@ -231,7 +232,7 @@ func (m *Market) regionForNew(ctx context.Context, p flavor.Principal, nodes *[]
 	if nodes != nil {
 		named = slices.Compact(slices.Sorted(slices.Values(*nodes)))
 	}
-	mine := owned(p, regions)
+	mine := where(p, flavor.CreateFlavor, regions)
 	if len(named) > 1 {
 		// As read from the catalogue, and posted back: the caller's own counts.
 		own := names(mine)
@@ -245,8 +246,8 @@ func (m *Market) regionForNew(ctx context.Context, p flavor.Principal, nodes *[]
 		if i < 0 {
 			return flavor.Region{}, unknownNode(named[0])
 		}
-		if !p.Owns(named[0]) {
-			return flavor.Region{}, notYours(p, named[0])
+		if err := p.May(flavor.CreateFlavor, named[0]); err != nil {
+			return flavor.Region{}, err
 		}
 		return regions[i], nil
 	case len(mine) == 1:
@@ -259,10 +260,6 @@ func (m *Market) regionForNew(ctx context.Context, p flavor.Principal, nodes *[]
 
 func unknownNode(name string) *flavor.Error {
 	return flavor.Conflict("no region %q is registered: GET /v1/regions lists them", name)
-}
-
-func notYours(p flavor.Principal, region string) *flavor.Error {
-	return flavor.Forbidden("%s does not own the region %s", p.Name, region)
 }
 
 // publish puts a region's flavor into the catalogue, or finds that it is there
@@ -362,8 +359,10 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 		return flavor.Flavor{}, err
 	}
 	promote := yes(patch.Promoted) && !f.Promoted
-	if promote && !p.Manager {
-		return flavor.Flavor{}, flavor.Errorf(flavor.CodePromote, "%s may not promote: only a manager may", p.Name)
+	if promote {
+		if err := p.May(flavor.PromoteFlavor); err != nil {
+			return flavor.Flavor{}, err
+		}
 	}
 	regions, err := m.regions(ctx)
 	if err != nil {
@@ -377,6 +376,11 @@ func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node 
 		return flavor.Flavor{}, err
 	}
 	publish := promote || yes(patch.Public) && f.region != ""
+	if publish && f.region != "" {
+		if err := p.May(flavor.PublishFlavor, f.region); err != nil {
+			return flavor.Flavor{}, err
+		}
+	}
 	if publish {
 		if err := m.mayPublish(ctx, f); err != nil {
 			return flavor.Flavor{}, err
@@ -398,7 +402,7 @@ func takenBack(p flavor.Principal, f found, patch flavor.Patch) error {
 	unpromote := patch.Promoted != nil && !*patch.Promoted && f.Promoted
 	unpublish := patch.Public != nil && !*patch.Public && f.Public
 	switch {
-	case (unpromote || unpublish) && !slices.ContainsFunc(f.Nodes, p.Owns) && !p.Manager:
+	case (unpromote || unpublish) && !p.Can(flavor.PromoteFlavor) && !slices.ContainsFunc(f.Nodes, func(n string) bool { return p.Can(flavor.PublishFlavor, n) }):
 		return flavor.Forbidden("%s owns no region that has %q", p.Name, f.Name)
 	case unpromote:
 		return flavor.Conflict("promoted: %q is promoted, which is not taken back here; a manager may retire it or delete it under /v1/promotedflavors", f.Name)
@@ -493,11 +497,11 @@ func (m *Market) targets(ctx context.Context, p flavor.Principal, f found, regio
 	var targets []*look
 	var foreign []flavor.NodeError
 	for _, n := range wanted {
-		switch {
-		case p.Owns(n):
+		switch err := p.May(flavor.InstallFlavor, n); {
+		case err == nil:
 			targets = append(targets, looks[n])
 		case !slices.Contains(has, n):
-			foreign = append(foreign, flavor.NodeError{Node: n, Err: notYours(p, n)})
+			foreign = append(foreign, m.nodeError(ctx, n, err))
 		}
 	}
 	return targets, several("nothing was done", foreign)

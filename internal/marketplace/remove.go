@@ -20,14 +20,16 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 	if f.region != "" {
 		return m.deletePrivate(ctx, f)
 	}
-	if node != "" && !p.Owns(node) {
-		return notYours(p, node)
+	if node != "" {
+		if err := p.May(flavor.DeleteFlavor, node); err != nil {
+			return err
+		}
 	}
 	regions, err := m.regions(ctx)
 	if err != nil {
 		return err
 	}
-	mine := slices.DeleteFunc(owned(p, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
+	mine := slices.DeleteFunc(where(p, flavor.DeleteFlavor, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
 	looks := m.look(ctx, mine, true)
 	var has []string
 	var down *look
@@ -48,7 +50,7 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 		return m.removeFrom(ctx, f.Flavor, looks[has[0]])
 	case down != nil:
 		return down.err
-	case p.Manager && !f.Promoted && node == "":
+	case p.Can(flavor.DropFlavor) && !f.Promoted && node == "":
 		// No region has it: what is left is a line in the catalogue.
 		return m.dropIfNowhere(ctx, f.ID)
 	}
@@ -155,7 +157,7 @@ func forgetChange(tx *store.Tx, region, id string) error {
 // DeletePromoted takes a promoted flavor out of the catalogue. While a node has
 // it that is not allowed, unless uninstall removes it from its nodes first.
 func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id string, uninstall bool) error {
-	if err := p.ManagerOnly(); err != nil {
+	if err := p.May(flavor.DeletePromoted); err != nil {
 		return err
 	}
 	cat, err := m.store.Catalogue(ctx)

@@ -35,7 +35,7 @@ var (
 // CodeUnreachable. CodeConflict, too, where nothing can be pushed: it is not
 // configured, or a push is under way.
 func (p *Provider) Push(ctx context.Context, who flavor.Principal, dryRun bool) (Report, error) {
-	if err := who.ManagerOnly(); err != nil {
+	if err := who.May(flavor.RunPush); err != nil {
 		return Report{}, err
 	}
 	switch {

@@ -104,7 +104,7 @@ func some(categories []string) string {
 
 // PushReport tells a manager how the pushes stand.
 func (p *Provider) PushReport(ctx context.Context, who flavor.Principal) (Report, error) {
-	if err := who.ManagerOnly(); err != nil {
+	if err := who.May(flavor.ReadPush); err != nil {
 		return Report{}, err
 	}
 	if !p.pushes() {
