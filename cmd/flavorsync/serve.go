@@ -112,7 +112,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 			stop()
 		})
 	}
-	working.Go(func() { s.recover(ctx, cfg.Engine.SweepInterval) })
+	working.Go(func() { s.tend(ctx, cfg.Engine.SweepInterval) })
 	working.Go(func() { s.ucloud.Run(ctx) })
 
 	server := httpapi.New(httpapi.Config{

@@ -142,6 +142,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		Category:      cfg.UCloud.DefaultCategory,
 		Provider:      cfg.UCloud.ProviderID,
 		GLUE2:         cfg.GLUE2,
+		KeepAudit:     cfg.Audit.Retention,
 	})
 	provider := cfg.Provider()
 	provider.Store, provider.Products, provider.Log = db, market, log
@@ -152,14 +153,17 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	return s, nil
 }
 
-// recover settles the flavor changes a crash left, now and every interval until
-// ctx ends. What fails is logged by the market and tried again.
-func (s *service) recover(ctx context.Context, interval time.Duration) {
+// tend settles the flavor changes a crash left and keeps the audit tidy, now and
+// every interval until ctx ends. What fails is logged and tried again.
+func (s *service) tend(ctx context.Context, interval time.Duration) {
 	again := time.NewTicker(interval)
 	defer again.Stop()
 	for {
 		if err := s.market.Recover(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("stored changes remain", "error", err.Error())
+		}
+		if err := s.market.TidyAudit(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("the audit could not be tidied", "error", err.Error())
 		}
 		select {
 		case <-ctx.Done():

@@ -65,6 +65,9 @@ func (l *loader) check(c *Config) {
 	if c.Engine.RegionTimeout <= 0 {
 		l.wrong("engine.region_timeout", "must be above 0, such as 10s")
 	}
+	if c.Audit.Retention < 0 {
+		l.wrong("audit.retention", "must be at least 0, which keeps everything, such as 8760h for a year")
+	}
 	switch c.Promotion.Install {
 	case "manual":
 	case "automatic":

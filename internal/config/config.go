@@ -28,6 +28,7 @@ type Config struct {
 	Engine            Engine                    `koanf:"engine"`
 	UCloud            UCloud                    `koanf:"ucloud"`
 	GLUE2             glue2.Config              `koanf:"glue2"`
+	Audit             Audit                     `koanf:"audit"`
 }
 
 // Database is where everything is stored.
@@ -46,6 +47,11 @@ type Outgoing struct {
 type Limits struct {
 	RequestsPerSecond     int `koanf:"requests_per_second"`      // for each caller
 	FailedLoginsPerMinute int `koanf:"failed_logins_per_minute"` // for each address with basic credentials
+}
+
+// Audit is how long what callers changed is remembered.
+type Audit struct {
+	Retention time.Duration `koanf:"retention"` // 0: for ever
 }
 
 // Promotion is what happens to promoted flavors by itself.
@@ -118,6 +124,7 @@ func Default() Config {
 		Database:          Database{Driver: "sqlite", DSN: "flavorsync.db"},
 		CredentialsKeyset: "keyset.json",
 		Limits:            Limits{FailedLoginsPerMinute: 60},
+		Audit:             Audit{Retention: 365 * 24 * time.Hour},
 		Promotion:         Promotion{Install: "manual"},
 		Pricing:           Pricing{Period: "hour"},
 		UCloud:            UCloud{Push: ucloud.V2, PushInterval: 15 * time.Minute, DefaultCategory: "uc-general"},

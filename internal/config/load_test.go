@@ -52,6 +52,7 @@ func TestDefaults(t *testing.T) {
 		{"outgoing.allow_http", false, got.Outgoing.AllowHTTP},
 		{"requests_per_second", 0, got.Limits.RequestsPerSecond},
 		{"failed_logins_per_minute", 60, got.Limits.FailedLoginsPerMinute},
+		{"audit.retention", 8760 * time.Hour, got.Audit.Retention},
 		{"promotion.install", "manual", got.Promotion.Install},
 		{"sweep_interval", 60 * time.Second, got.Engine.SweepInterval},
 		{"max_in_flight", 32, got.Engine.MaxInFlight},
@@ -74,6 +75,7 @@ limits: {requests_per_second: 7, failed_logins_per_minute: 0}
 identity:
   - {type: keyrock, url: "https://account.example.org/user", app_id: "f00", organizations: {"a.b": Trento, "0123": Spain2}, timeout: 750ms}
   - {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}
+audit: {retention: 720h}
 promotion: {install: manual, repair: false}
 pricing: {per_vcpu: "0.05", per_gb: "0.0125", per_gpu: "7.5", currency: DKK, period: day}
 engine: {sweep_interval: 2m, max_in_flight: 5, region_timeout: 1s500ms}
@@ -99,6 +101,7 @@ var fullConfig = Config{
 		},
 		{Type: "accounts", Users: []identity.Account{{Name: "spain2", PasswordHash: hash, Roles: []string{"InfrastructureManager"}, Regions: []string{"Spain2"}}}},
 	},
+	Audit:     Audit{Retention: 720 * time.Hour},
 	Promotion: Promotion{Install: "manual"},
 	Pricing:   Pricing{PerVCPU: "0.05", PerGB: "0.0125", PerGPU: "7.5", Currency: "DKK", Period: "day"},
 	Engine:    Engine{SweepInterval: 2 * time.Minute, MaxInFlight: 5, RegionTimeout: 1500 * time.Millisecond},
@@ -139,7 +142,7 @@ func TestEnvironment(t *testing.T) {
 		"FLAVORSYNC_LIMITS_REQUESTS_PER_SECOND=7",
 		`FLAVORSYNC_IDENTITY=[{type: keyrock, url: "https://account.example.org/user", app_id: f00, organizations: {a.b: Trento, "0123": Spain2}, timeout: 750ms},
 		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
-		"FLAVORSYNC_PROMOTION_REPAIR=",
+		"FLAVORSYNC_AUDIT_RETENTION=720h", "FLAVORSYNC_PROMOTION_REPAIR=",
 		"FLAVORSYNC_PRICING_PER_VCPU=0.05", "FLAVORSYNC_PRICING_PER_GB=0.0125", "FLAVORSYNC_PRICING_PER_GPU=7.5",
 		"FLAVORSYNC_UCLOUD_PROVIDER_ID=aau", "FLAVORSYNC_UCLOUD_PUBLIC_KEY=" + publicKey, "FLAVORSYNC_UCLOUD_CORE_URL=https://cloud.example.org",
 		"FLAVORSYNC_UCLOUD_REFRESH_TOKEN=s3cret", "FLAVORSYNC_UCLOUD_PUSH=v1", "FLAVORSYNC_UCLOUD_PUSH_INTERVAL=1h", "FLAVORSYNC_UCLOUD_DEFAULT_CATEGORY=uc-x",

@@ -49,6 +49,11 @@ type market struct {
 	wanted  []match.Requirement
 	matches []marketplace.Match
 
+	audit       []flavor.AuditEntry
+	moreAudit   bool
+	auditFilter flavor.AuditFilter
+	refused     []flavor.AuditEntry // that the audit was told of
+
 	patch       flavor.Patch
 	regionPatch flavor.RegionPatch
 	filter      marketplace.Filter
@@ -62,6 +67,19 @@ func (m *market) note(call string, args ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls = append(m.calls, strings.TrimSpace(call+" "+strings.Join(args, " ")))
+}
+
+func (m *market) Audit(_ context.Context, _ flavor.Principal, f flavor.AuditFilter) ([]flavor.AuditEntry, bool, error) {
+	m.note("Audit")
+	m.auditFilter = f
+	return m.audit, m.moreAudit, m.err
+}
+
+func (m *market) NotDone(ctx context.Context, err error) {
+	actor, _ := flavor.ActorOf(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refused = append(m.refused, flavor.AuditEntry{By: actor, Message: err.Error()})
 }
 
 func (m *market) called() string {

@@ -84,6 +84,7 @@ type Market interface {
 	Public
 	Products
 	Views
+	Audit
 }
 
 // Authenticator tells who sent a credential; *identity.Chain is one. Its errors

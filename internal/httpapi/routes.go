@@ -69,6 +69,8 @@ func (s *Server) routes() []*route {
 
 		{method: http.MethodPost, pattern: "/v1/match", action: flavor.Match, handle: matchFlavors},
 
+		{method: http.MethodGet, pattern: "/v1/audit", action: flavor.ReadAudit, handle: getAudit},
+
 		{method: http.MethodGet, pattern: "/v1/whoami", action: flavor.ReadSelf, handle: whoami},
 	}
 }
@@ -127,7 +129,8 @@ func aliases(path string) []string {
 // it touches, the marketplace says by the same table.
 func (k *call) serve(rt *route) error {
 	k.route = rt
-	switch flavor.RightTo(rt.action).Who {
+	right := flavor.RightTo(rt.action)
+	switch right.Who {
 	case flavor.Anybody:
 		return rt.handle(k)
 	case flavor.Core:
@@ -136,13 +139,21 @@ func (k *call) serve(rt *route) error {
 	if err := k.authenticate(); err != nil {
 		return err
 	}
+	k.ctx, k.trace = openstack.WithTrace(k.ctx)
+	if right.Changes {
+		return k.acting(rt)
+	}
+	return k.handle(rt)
+}
+
+// handle runs rt's handler if the table lets the caller ask for it.
+func (k *call) handle(rt *route) error {
 	if err := k.who.May(rt.action); err != nil {
 		return err
 	}
 	if k.queryErr != nil {
 		return k.queryErr
 	}
-	k.ctx, k.trace = openstack.WithTrace(k.ctx)
 	return rt.handle(k)
 }
 

@@ -70,7 +70,7 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 	err = m.deleteOld(ctx, compute, change)
 	if gone, ok := errors.AsType[*goneError](err); ok {
 		// Nothing of the old flavor was touched, and nothing is to bring it back.
-		return cmp.Or(m.store.Write(ctx, func(tx *store.Tx) error { return tx.DeleteChange(change.ID) }), gone.error)
+		return cmp.Or(m.end(ctx, change, false), gone.error)
 	}
 	if err != nil {
 		return m.giveUp(ctx, service, change, err)
@@ -78,7 +78,7 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 	if err := m.createChanged(ctx, compute, change); err != nil {
 		return m.giveUp(ctx, service, change, err)
 	}
-	if err := m.store.Write(ctx, func(tx *store.Tx) error { return tx.DeleteChange(change.ID) }); err != nil {
+	if err := m.end(ctx, change, true); err != nil {
 		// The flavor is as asked; the stored change settles to just that.
 		m.log.WarnContext(ctx, "a finished change is still stored", "region", r.Name, "id", old.ID, "error", err.Error())
 	}
@@ -149,9 +149,17 @@ func (m *Market) storeChange(ctx context.Context, c store.Change) (stored store.
 		if flavor.CodeOf(err) == flavor.CodeConflict {
 			return underChange(c.Region, c.FlavorID)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return tx.Audit(inTheChange(c).line(flavor.Pending))
 	})
 	return stored, err
+}
+
+// inTheChange is what c changes in Nova, for the audit.
+func inTheChange(c store.Change) inNova {
+	return inNova{region: c.Region, id: c.FlavorID, before: c.Old.Audited(), after: c.New.Audited()}
 }
 
 func underChange(region, id string) error {
@@ -314,7 +322,17 @@ func (m *Market) settle(ctx context.Context, service *openstack.Compute, c store
 		m.log.WarnContext(ctx, "somebody replaced a flavor during its change; theirs stays", "region", c.Region, "id", c.FlavorID)
 	}
 	m.log.InfoContext(ctx, "a change was settled", "region", c.Region, "id", c.FlavorID, "finished", finished)
-	return finished, m.store.Write(ctx, func(tx *store.Tx) error { return tx.DeleteChange(c.ID) })
+	return finished, m.end(ctx, c, finished)
+}
+
+// end drops a stored change; of one that was finished the audit tells.
+func (m *Market) end(ctx context.Context, c store.Change, finished bool) error {
+	return m.store.Write(ctx, func(tx *store.Tx) error {
+		if err := tx.DeleteChange(c.ID); err != nil || !finished {
+			return err
+		}
+		return tx.Audit(inTheChange(c).line(flavor.Success))
+	})
 }
 
 // bringBack creates the new flavor or, where Nova refuses that, the old one.
@@ -448,6 +466,8 @@ func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 	if err != nil {
 		return err
 	}
+	// Whose change it was, the audit says; this is its end.
+	ctx = flavor.WithActor(ctx, flavor.Actor{Provider: "flavorsync", ID: "recovery", Name: "Flavorsync", Action: flavor.ChangeRegionFlavor})
 	if _, err = m.settle(ctx, m.clouds.Service(r), c, true); err != nil {
 		m.release(context.WithoutCancel(ctx), c)
 	}

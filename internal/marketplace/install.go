@@ -42,6 +42,9 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look) error {
 		return conflict
 	}
 	compute := m.clouds.Service(l.region)
+	if err := m.begin(ctx, inNova{region: row.Region, id: f.ID, after: f.Spec.Audited()}); err != nil {
+		return err
+	}
 	created, err := compute.Create(ctx, flavor.NovaFlavor{ID: f.ID, Spec: f.Spec, IsPublic: true})
 	if flavor.CodeOf(err) == flavor.CodeConflict {
 		// Somebody was faster, or this Nova takes two names or ids for one.
@@ -59,6 +62,7 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look) error {
 		// The flavor or the region was deleted or changed meanwhile: the node goes.
 		if undo := compute.Delete(context.WithoutCancel(ctx), row.NodeID); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
+			m.done(ctx, inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()})
 		}
 	}
 	return err
@@ -109,7 +113,10 @@ func (m *Market) putInstallation(ctx context.Context, f flavor.Flavor, row flavo
 		if row.Created && now.Retired {
 			return retired(now.Name)
 		}
-		return putUnlessThere(tx, row)
+		if err := putUnlessThere(tx, row); err != nil || !row.Created {
+			return err
+		}
+		return tx.Audit(inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()}.line(flavor.Success))
 	})
 }
 
@@ -157,11 +164,16 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 		return err
 	}
 	defer done()
+	var deleted *inNova
 	switch nf, err := compute.Get(ctx, nodeID); {
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
 	case err != nil:
 		return err
 	case f.Equal(nf.Spec), m.created(ctx, f.ID, region) && samePlace(f.Spec, nf.Spec):
+		deleted = &inNova{region: region, id: nodeID, before: nf.Audited()}
+		if err := m.begin(ctx, *deleted); err != nil {
+			return err
+		}
 		if err := compute.Delete(ctx, nodeID); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 			return err
 		}
@@ -172,6 +184,11 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if err := tx.DeleteInstallation(f.ID, region); err != nil {
 			return err
+		}
+		if deleted != nil {
+			if err := tx.Audit(deleted.line(flavor.Success)); err != nil {
+				return err
+			}
 		}
 		return forgetChange(tx, region, nodeID)
 	})
@@ -233,17 +250,25 @@ func (m *Market) createNew(ctx context.Context, compute *openstack.Compute, regi
 		return flavor.NovaFlavor{}, err
 	}
 	defer done()
+	change := inNova{region: region, after: spec.Audited()}
+	if err := m.begin(ctx, change); err != nil {
+		return flavor.NovaFlavor{}, err
+	}
 	created, err := compute.Create(ctx, flavor.NovaFlavor{ID: id, Spec: spec, IsPublic: true})
-	if flavor.CodeOf(err) != flavor.CodeConflict {
+	if flavor.CodeOf(err) == flavor.CodeConflict {
+		// A Nova that tells no case apart does not say whether the id or the name
+		// was in the way.
+		created, err = compute.Create(ctx, flavor.NovaFlavor{ID: m.newID(), Spec: spec, IsPublic: true})
+		if flavor.CodeOf(err) == flavor.CodeConflict {
+			err = nameTaken(ctx, compute, region, spec, err)
+		}
+	}
+	if err != nil {
 		return created, err
 	}
-	// A Nova that tells no case apart does not say whether the id or the name was
-	// in the way.
-	created, err = compute.Create(ctx, flavor.NovaFlavor{ID: m.newID(), Spec: spec, IsPublic: true})
-	if flavor.CodeOf(err) == flavor.CodeConflict {
-		return created, nameTaken(ctx, compute, region, spec, err)
-	}
-	return created, err
+	change.id = created.ID
+	m.done(ctx, change)
+	return created, nil
 }
 
 // nameTaken tells which flavor has spec's name in region, in the eyes of Nova.

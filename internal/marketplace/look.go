@@ -122,7 +122,9 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 	f, hung := m.flights.join(r, fresh)
 	limit := m.patience(r.Name, fresh)
 	f.begin.Do(func() {
-		ctx := context.WithoutCancel(ctx) // with the trace of whoever came first
+		// With the trace of whoever came first, and in nobody's name: what is
+		// noticed is no deed of theirs.
+		ctx := flavor.WithoutActor(context.WithoutCancel(ctx))
 		m.working.Go(func() { m.fly(ctx, f, r, hung) })
 	})
 	patience := time.NewTimer(limit)

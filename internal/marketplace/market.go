@@ -41,6 +41,8 @@ type Config struct {
 	Category string
 	// Provider is the id of the UCloud provider we are; "" is none.
 	Provider string
+	// KeepAudit is how long the lines of the audit are kept; 0 is for ever.
+	KeepAudit time.Duration
 	// GLUE2 says which regions are sites of EGI.
 	GLUE2 glue2.Config
 }
@@ -64,6 +66,9 @@ type Market struct {
 	glue2    glue2.Config
 	shelf    atomic.Pointer[shelf]
 
+	keepAudit time.Duration
+	refusals  *refusals
+
 	working sync.WaitGroup // looks, which may outlast the request
 
 	locks   keyedLock // by region and flavor: one writer in this process
@@ -80,12 +85,17 @@ func New(cfg Config) *Market {
 		timeout: cfg.RegionTimeout, sole: cfg.Sole,
 		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
 		pricing: cfg.Pricing, category: cfg.Category, provider: cfg.Provider, glue2: cfg.GLUE2,
+		keepAudit: cfg.KeepAudit, refusals: newRefusals(),
 		slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
 	}
 }
 
-// Close waits for the looks under way, each within its time limit.
-func (m *Market) Close() { m.working.Wait() }
+// Close waits for the looks under way, each within its time limit, and writes
+// down what is counted of refusals.
+func (m *Market) Close() {
+	m.working.Wait()
+	m.write(context.Background(), m.refusals.due(m.now(), true))
+}
 
 // region reads a registered region.
 func (m *Market) region(ctx context.Context, name string) (r flavor.Region, err error) {

@@ -126,7 +126,7 @@ func (m *Market) ChangeRegionFlavor(ctx context.Context, _ flavor.Principal, reg
 			return flavor.Flavor{}, err
 		}
 		defer done()
-		if err := m.inPlace(ctx, compute, nf, spec); err != nil {
+		if err := m.inPlace(ctx, compute, region, nf, spec); err != nil {
 			return flavor.Flavor{}, err
 		}
 	case shown.Public:
@@ -167,7 +167,22 @@ func unchangeableInRegion(f flavor.Flavor, patch flavor.Patch) error {
 
 // inPlace changes the description and the extra specs of nf to spec's: both or,
 // as far as Nova lets us, none.
-func (m *Market) inPlace(ctx context.Context, compute *openstack.Compute, nf flavor.NovaFlavor, spec flavor.Spec) error {
+func (m *Market) inPlace(ctx context.Context, compute *openstack.Compute, region string, nf flavor.NovaFlavor, spec flavor.Spec) error {
+	change := inNova{region: region, id: nf.ID, before: nf.Audited(), after: spec.Audited()}
+	if nf.Equal(spec) {
+		return nil
+	}
+	if err := m.begin(ctx, change); err != nil {
+		return err
+	}
+	if err := m.putInPlace(ctx, compute, nf, spec); err != nil {
+		return err
+	}
+	m.done(ctx, change)
+	return nil
+}
+
+func (m *Market) putInPlace(ctx context.Context, compute *openstack.Compute, nf flavor.NovaFlavor, spec flavor.Spec) error {
 	described := nf.Description != spec.Description
 	if described {
 		if err := compute.Describe(ctx, nf.ID, spec.Description); err != nil {
@@ -234,7 +249,7 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, reg
 	case (public || bound) && !p.Can(flavor.DeleteFlavor, region):
 		return flavor.Forbidden("%q in %s is a node of a public flavor, and %s does not own %s", nf.Name, region, p.Name, region)
 	case !public:
-		return m.deleteUnlisted(ctx, compute, region, nf.Name, id)
+		return m.deleteUnlisted(ctx, compute, region, nf.Spec, id)
 	}
 	if err := m.removeNode(ctx, compute, f, region, id); err != nil {
 		return err

@@ -265,6 +265,6 @@ func (m *Market) spread(ctx context.Context, f flavor.Flavor) error {
 		case !samePlace(nf.Spec, f.Spec):
 			return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s", l.region.Name, id, f.Name, differing(f.Spec, nf.Spec))
 		}
-		return m.inPlace(ctx, compute, nf, f.Spec)
+		return m.inPlace(ctx, compute, l.region.Name, nf, f.Spec)
 	}))
 }

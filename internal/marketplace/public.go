@@ -217,6 +217,8 @@ func (m *Market) CreateFlavor(ctx context.Context, p flavor.Principal, patch fla
 	if err != nil {
 		if undo := compute.Delete(context.WithoutCancel(ctx), nf.ID); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor that could not be published is left behind, private", "region", r.Name, "id", nf.ID, "error", undo.Error())
+		} else {
+			m.done(ctx, inNova{region: r.Name, id: nf.ID, before: nf.Audited()})
 		}
 	}
 	return f, err

@@ -98,16 +98,20 @@ func (m *Market) deletePrivate(ctx context.Context, f found) error {
 	if err != nil {
 		return err
 	}
-	return m.deleteUnlisted(ctx, m.clouds.Service(r), f.region, f.Name, f.ID)
+	return m.deleteUnlisted(ctx, m.clouds.Service(r), f.region, f.Spec, f.ID)
 }
 
 // deleteUnlisted deletes a flavor that is in no catalogue; already gone is fine.
-func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute, region, name, id string) error {
-	done, err := m.writing(ctx, region, name)
+func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute, region string, spec flavor.Spec, id string) error {
+	done, err := m.writing(ctx, region, spec.Name)
 	if err != nil {
 		return err
 	}
 	defer done()
+	change := inNova{region: region, id: id, before: spec.Audited()}
+	if err := m.begin(ctx, change); err != nil {
+		return err
+	}
 	if err := compute.Delete(ctx, id); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 		return err
 	}
@@ -123,6 +127,9 @@ func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute,
 			if err := tx.DeleteInstallation(i.FlavorID, region); err != nil {
 				return err
 			}
+		}
+		if err := tx.Audit(change.line(flavor.Success)); err != nil {
+			return err
 		}
 		return forgetChange(tx, region, id)
 	})

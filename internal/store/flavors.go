@@ -178,7 +178,10 @@ func (tx *Tx) InsertFlavor(f flavor.Flavor) error {
 		return tx.taken(f, true)
 	}
 	tx.changed = true
-	return tx.wrap(err, "adding flavor %s to the catalogue", f.ID)
+	if err != nil {
+		return tx.wrap(err, "adding flavor %s to the catalogue", f.ID)
+	}
+	return tx.auditChange(flavor.AuditedFlavor, f.ID, "", nil, f.Audited())
 }
 
 // UpdateFlavor stores f, without its Nodes; CodeNotFound when it is gone,
@@ -191,6 +194,14 @@ func (tx *Tx) UpdateFlavor(f flavor.Flavor) error {
 	if err != nil {
 		return err
 	}
+	var before map[string]string
+	if tx.audits() {
+		old, err := tx.Flavor(f.ID)
+		if err != nil {
+			return err
+		}
+		before = old.Audited()
+	}
 	set := tx.db.Model(&flavorRow{}).Where("id = ?", f.ID).Select("*").Omit("id").Updates(&row)
 	switch {
 	case errors.Is(set.Error, gorm.ErrDuplicatedKey):
@@ -199,7 +210,10 @@ func (tx *Tx) UpdateFlavor(f flavor.Flavor) error {
 		return noFlavor(f.ID)
 	}
 	tx.changed = true
-	return tx.wrap(set.Error, "changing flavor %s of the catalogue", f.ID)
+	if set.Error != nil {
+		return tx.wrap(set.Error, "changing flavor %s of the catalogue", f.ID)
+	}
+	return tx.auditChange(flavor.AuditedFlavor, f.ID, "", before, f.Audited())
 }
 
 // taken says what of f is another flavor's.
@@ -227,6 +241,9 @@ func (tx *Tx) taken(f flavor.Flavor, insert bool) error {
 // CodeNotFound where it is gone.
 func (tx *Tx) DeleteFlavor(id string) error {
 	if err := tx.ready(true); err != nil {
+		return err
+	}
+	if err := tx.auditEndOfFlavor(id); err != nil {
 		return err
 	}
 	gone := tx.db.Where("id = ?", id).Delete(&flavorRow{})
@@ -295,7 +312,11 @@ func (tx *Tx) PutInstallation(i flavor.Installation) error {
 	}
 	row := installationRow(i)
 	var found []installationRow
+	var before map[string]string
 	err := tx.rows().Where("flavor_id = ? AND region = ?", i.FlavorID, i.Region).Find(&found).Error
+	if len(found) > 0 {
+		before = flavor.Installation(found[0]).Audited()
+	}
 	switch {
 	case err != nil:
 	case len(found) == 0:
@@ -306,13 +327,19 @@ func (tx *Tx) PutInstallation(i flavor.Installation) error {
 		err = tx.db.Model(&installationRow{}).Where("flavor_id = ? AND region = ?", i.FlavorID, i.Region).
 			Select("node_id", "created").Updates(&row).Error
 	}
-	return tx.wrap(err, "noting flavor %s in region %s", i.FlavorID, i.Region)
+	if err != nil {
+		return tx.wrap(err, "noting flavor %s in region %s", i.FlavorID, i.Region)
+	}
+	return tx.auditChange(flavor.AuditedNode, i.FlavorID, i.Region, before, i.Audited())
 }
 
 // DeleteInstallation forgets that a region has a flavor. That nothing was noted
 // is no error.
 func (tx *Tx) DeleteInstallation(flavorID, region string) error {
 	if err := tx.ready(true); err != nil {
+		return err
+	}
+	if err := tx.auditEndOfNodes("flavor_id = ? AND region = ?", flavorID, region); err != nil {
 		return err
 	}
 	gone := tx.db.Where("flavor_id = ? AND region = ?", flavorID, region).Delete(&installationRow{})

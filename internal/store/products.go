@@ -54,10 +54,18 @@ func (tx *Tx) Products() (map[string]flavor.Product, error) {
 // PutProduct stores p in place of what was said of its flavor before;
 // CodeNotFound when the flavor is gone.
 func (tx *Tx) PutProduct(p flavor.Product) error {
-	return tx.putForFlavor(p.FlavorID, &productRow{
+	before, err := tx.auditedProduct(p.FlavorID)
+	if err != nil {
+		return err
+	}
+	err = tx.putForFlavor(p.FlavorID, &productRow{
 		p.FlavorID, p.Ended, p.Category, (*int64)(p.Price), p.Currency, string(p.Period), p.Free, p.Hidden,
 		p.CPUModel, p.MemoryModel, p.GPUModel, p.Description,
 	}, "storing the product")
+	if err != nil {
+		return err
+	}
+	return tx.auditChange(flavor.AuditedProduct, p.FlavorID, "", before, p.Audited())
 }
 
 // putForFlavor stores row, the one of its table for the flavor.

@@ -139,6 +139,9 @@ func (tx *Tx) InsertRegion(r flavor.Region) error {
 		return err
 	}
 	err = tx.db.Create(&row).Error
+	if err == nil {
+		return tx.auditChange(flavor.AuditedInfrastructure, "", r.Name, nil, r.Audited())
+	}
 	if !errors.Is(err, gorm.ErrDuplicatedKey) {
 		return tx.wrap(err, "registering region %s", r.Name)
 	}
@@ -162,11 +165,25 @@ func (tx *Tx) UpdateRegion(r flavor.Region) error {
 	if err != nil {
 		return err
 	}
+	before, after := map[string]string(nil), r.Audited()
+	if tx.audits() {
+		old, err := tx.Region(r.Name)
+		if err != nil {
+			return err
+		}
+		before = old.Audited()
+		if old.Password != r.Password {
+			after["password"] += " (new)"
+		}
+	}
 	set := tx.db.Model(&regionRow{}).Where("name = ?", r.Name).Select(settings).Updates(&row)
 	if set.Error == nil && set.RowsAffected == 0 {
 		return noRegion(r.Name)
 	}
-	return tx.wrap(set.Error, "changing region %s", r.Name)
+	if set.Error != nil {
+		return tx.wrap(set.Error, "changing region %s", r.Name)
+	}
+	return tx.auditChange(flavor.AuditedInfrastructure, "", r.Name, before, after)
 }
 
 // SetRegionStatus notes the outcome of a look at a region. That the region is
@@ -186,6 +203,18 @@ func (tx *Tx) SetRegionStatus(name string, st flavor.RegionStatus) error {
 func (tx *Tx) DeleteRegion(name string) error {
 	if err := tx.ready(true); err != nil {
 		return err
+	}
+	if tx.audits() {
+		old, err := tx.Region(name)
+		if err != nil {
+			return err
+		}
+		if err := tx.auditEndOfNodes("region = ?", name); err != nil {
+			return err
+		}
+		if err := tx.auditChange(flavor.AuditedInfrastructure, "", name, old.Audited(), nil); err != nil {
+			return err
+		}
 	}
 	gone := tx.db.Where("name = ?", name).Delete(&regionRow{})
 	if gone.Error == nil && gone.RowsAffected == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -76,8 +77,32 @@ func (p *Provider) save(ctx context.Context, lease store.Lease, st state) error 
 		if err := tx.Hold(lease); err != nil {
 			return err
 		}
-		return tx.SetPushState(p.cfg.ProviderID, string(text))
+		if err := tx.SetPushState(p.cfg.ProviderID, string(text)); err != nil {
+			return err
+		}
+		return tx.Audit(st.audited())
 	})
+}
+
+// audited is st as a line of the audit, for where a manager asked for the push.
+func (st state) audited() flavor.AuditEntry {
+	e := flavor.AuditEntry{Object: flavor.AuditedPush, Outcome: flavor.Success, Message: st.LastError}
+	switch st.State {
+	case Running:
+		e.Outcome = flavor.Pending
+		return e
+	case Failed:
+		e.Outcome = flavor.Failure
+	}
+	sent, failed := 0, 0
+	for _, b := range st.Sent {
+		sent += len(b.Products)
+	}
+	for _, f := range st.Failed {
+		failed += len(f.Products)
+	}
+	e.After = map[string]string{"sent": strconv.Itoa(sent), "unchanged": strconv.Itoa(st.Unchanged), "failed": strconv.Itoa(failed)}
+	return e
 }
 
 // marks are digests of what Core is to have.

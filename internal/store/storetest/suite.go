@@ -31,7 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"Rollback", rollback}, {"ReadOnly", readOnly}, {"Snapshot", snapshot}, {"Catalogue", catalogue},
 		{"LostUpdates", lostUpdates}, {"LostRows", lostRows}, {"OneOfManyWins", oneOfManyWins}, {"Deadlocks", deadlocks},
 		{"NoGuestInAnEmptyHouse", guests}, {"CatalogueUnderWrites", catalogueUnderWrites}, {"Cancelled", cancelled},
-		{"Products", products}, {"Pushes", pushes}, {"Leases", leases}, {"OneLeaseOfMany", oneLeaseOfMany},
+		{"Products", products}, {"Pushes", pushes}, {"Audit", audit}, {"AuditFilters", auditFilters}, {"Leases", leases}, {"OneLeaseOfMany", oneLeaseOfMany},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, open(t)) })
 	}
