@@ -77,6 +77,7 @@ var rows = []row{
 	{http.MethodPut, "/flavors/" + someUUID, false},
 	{http.MethodDelete, "/flavors/" + someUUID, false},
 	{http.MethodPost, "/match", false},
+	{http.MethodGet, "/audit", true},
 	{http.MethodGet, "/whoami", false},
 }
 

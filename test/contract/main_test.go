@@ -72,6 +72,8 @@ var together = []chapter{
 	{"paths", paths},
 	{"credentials", credentials},
 	{"roles", roles},
+	{"authorization", authorization},
+	{"audit", audit},
 	{"negotiation", negotiation},
 	{"bodies", bodies},
 	{"paging", paging},
