@@ -126,6 +126,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 	told := context.AfterFunc(ctx, func() { s.log.Info("stopping: finishing the requests that run") })
 	s.log.Info("listening", "address", listener.Addr().String(), "version", versionText())
 	err := server.Serve(ctx, listener)
+	s.market.EndAudit(context.WithoutCancel(ctx))
 	told()
 	stop()
 	return errors.Join(err, <-failed)

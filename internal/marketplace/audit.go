@@ -197,6 +197,11 @@ func (m *Market) write(ctx context.Context, lines []flavor.AuditEntry) {
 	}
 }
 
+// EndAudit writes down what is counted of refusals, when no more will come.
+func (m *Market) EndAudit(ctx context.Context) {
+	m.write(ctx, m.refusals.due(m.now(), true))
+}
+
 // dropped is how many old lines of the audit one transaction removes: few enough
 // to hold up nobody.
 const dropped = 1000

@@ -168,7 +168,7 @@ func TestAuditOfRefusals(t *testing.T) {
 	w.tells(t, flavor.ChangeFlavor, "call refused 2x")
 	refuse(a, flavor.CreateFlavor)
 	refuse(a, flavor.CreateFlavor)
-	w.Close() // what is counted is written down
+	w.EndAudit(t.Context())
 	w.tells(t, flavor.CreateFlavor, "call refused", "call refused")
 
 	// In nobody's name there is nothing to tell; a failure of ours says nothing

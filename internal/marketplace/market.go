@@ -90,12 +90,8 @@ func New(cfg Config) *Market {
 	}
 }
 
-// Close waits for the looks under way, each within its time limit, and writes
-// down what is counted of refusals.
-func (m *Market) Close() {
-	m.working.Wait()
-	m.write(context.Background(), m.refusals.due(m.now(), true))
-}
+// Close waits for the looks under way, each within its time limit.
+func (m *Market) Close() { m.working.Wait() }
 
 // region reads a registered region.
 func (m *Market) region(ctx context.Context, name string) (r flavor.Region, err error) {

@@ -79,14 +79,14 @@ func plainly(path string) func(*rightsWorld, *testing.T) (string, *document) {
 	return func(*rightsWorld, *testing.T) (string, *document) { return path, nil }
 }
 
-// at fills the id that make makes into a path.
-func at(path string, make func(*rightsWorld, *testing.T) string, pairs ...any) func(*rightsWorld, *testing.T) (string, *document) {
+// at fills the id of what is made into a path.
+func at(path string, made func(*rightsWorld, *testing.T) string, pairs ...any) func(*rightsWorld, *testing.T) (string, *document) {
 	return func(r *rightsWorld, t *testing.T) (string, *document) {
 		var d *document
 		if len(pairs) > 0 {
 			d = documentOf(pairs[0].(string), pairs[1:])
 		}
-		return strings.NewReplacer("{id}", make(r, t), "{region}", r.this()).Replace(path), d
+		return strings.NewReplacer("{id}", made(r, t), "{region}", r.this()).Replace(path), d
 	}
 }
 
@@ -193,6 +193,8 @@ func authorization(t *testing.T, s *setup) {
 		r.manager.post(t, "/infrastructures", c.infrastructure(region).and("trusted", true)).want(t, 201)
 	}
 	r.sold(t) // so that Core has something to read
+	r.manager.post(t, "/products/push", nil).wantOneOf(t, 200, 409)
+	eventually(t, "Core is told of it", func() bool { return r.asCore(t).get(t, retrieveProducts, prefixed("")).status == 200 })
 	callers := []struct {
 		name string
 		as   func() client
@@ -214,18 +216,18 @@ func authorization(t *testing.T, s *setup) {
 	table = strings.TrimRight(table, " ") + "\n"
 	for _, tr := range trials {
 		line := fmt.Sprintf("%-60s", tr.call)
+		method, described, _ := strings.Cut(tr.call, " ")
 		for _, who := range callers {
 			var statuses []string
 			for _, f := range formats {
 				path, d := tr.prepare(r, t)
 				shapes := []shape{in(f), keystone(token)}
-				if !strings.HasPrefix(tr.call[strings.Index(tr.call, "/"):], "/v1/") {
+				if !strings.HasPrefix(described, "/v1/") {
 					shapes = append(shapes, prefixed(""))
 				}
 				if tr.xml != "" && f.name == asXML.name {
 					shapes = append(shapes, raw(f.mediaType, tr.xml))
 				}
-				method, _, _ := strings.Cut(tr.call, " ")
 				a := who.as().do(t, method, path, d, shapes...)
 				status := strconv.Itoa(a.status)
 				if !slices.Contains(statuses, status) {
