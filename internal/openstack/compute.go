@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // Compute is Nova of one region, as one caller may use it. Every method is one
@@ -98,6 +99,7 @@ func flavorURL(client *gophercloud.ServiceClient, id string, under ...string) st
 // The bounds of a list: a Nova of an owner we know little of must not fill our
 // memory, whatever it answers.
 const (
+	maxAnswer    = 8 << 20   // bytes of one answer
 	pageLimit    = 1000      // Nova's longest
 	maxListed    = 100_000   // flavors
 	maxListBytes = 128 << 20 // of JSON
@@ -164,7 +166,7 @@ func list(ctx context.Context, client *gophercloud.ServiceClient) ([]flavor.Nova
 		query.Set("limit", strconv.Itoa(limit))
 		var p page
 		size, err := fetch(ctx, client, client.ServiceURL("flavors", "detail")+"?"+query.Encode(), &p)
-		if errors.Is(err, errTooLarge) && limit > 10 {
+		if errors.Is(err, outgoing.ErrTooLarge) && limit > 10 {
 			// 1000 flavors with descriptions of 64 KB do not fit.
 			limit /= 10
 			continue

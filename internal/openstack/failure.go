@@ -111,9 +111,8 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 		}
 		return fmt.Sprintf("the %d calls that this service may have running at once all take too long; try again later", busy.limit), err
 	}
-	if _, ok := errors.AsType[*outgoing.BlockedError](err); ok {
-		return a.who() + " has a loopback, link-local, private or other address that is not public, and is not called; " +
-			"an operator of this service can allow its network with outgoing.allow_networks", err
+	if refusal := outgoing.Refusal(err); refusal != "" {
+		return a.who() + " " + refusal, err
 	}
 	if _, ok := errors.AsType[*badURLError](err); ok {
 		return "the URL of " + a.who() + " is not an http or https URL with a host and nothing but a path; " + a.setting(), err
@@ -125,9 +124,6 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 		return a.who() + " " + flaw, err
 	}
 	switch {
-	case errors.Is(err, errPlainHTTP):
-		return a.who() + " is registered with plain http, and is not called; use an https URL, " +
-			"or an operator of this service can allow http with outgoing.allow_http", err
 	case errors.Is(err, errForeignHost):
 		return a.who() + " leads to another host, where no token is sent", err
 	case errors.Is(err, context.Canceled):
@@ -136,7 +132,7 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 		return fmt.Sprintf("%s did not answer in time (engine.region_timeout is %s); try again later", a.who(), a.clouds.cfg.RegionTimeout), err
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return a.who() + " accepts no connection; it may be down: try again later, or " + a.setting(), err
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, outgoing.ErrTooLarge):
 		return a.who() + " answers more than can be taken (8 MiB at once); " + a.setting(), err
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
 		return a.who() + " broke its answer off; try again later", err

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing/dnstest"
 )
 
 // canary stands in every foreign answer; no error and no log may hold it.
@@ -409,49 +411,30 @@ func TestNoConnection(t *testing.T) {
 	}
 	closed.Close()
 	plain := newFake(t)
+	unknown := dnstest.Start(t).Resolver()
+	slow := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, os.ErrDeadlineExceeded }}
 	for _, test := range []struct {
 		name, url, words string
-		change           func(*Clouds)
 	}{
-		{"refused", "http://" + closed.Addr().String(), "accepts no connection", nil},
-		{"self-signed", selfSigned.URL, "TLS certificate of an authority unknown", nil},
-		{"no TLS", strings.Replace(plain.URL, "http:", "https:", 1), "does not speak TLS", nil},
-		{"no such host", "http://cloud.invalid", "no address in the DNS", func(c *Clouds) {
-			c.base.DialContext = func(context.Context, string, string) (net.Conn, error) {
-				return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: canary, IsNotFound: true}}
-			}
-		}},
-		{"slow DNS", "http://cloud.invalid", "did not answer in time", func(c *Clouds) {
-			c.base.DialContext = func(context.Context, string, string) (net.Conn, error) {
-				return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "timeout", IsTimeout: true}}
-			}
-		}},
-		{"not a URL", "ftp://" + canary, "not an http or https URL", nil},
+		{"refused", "http://" + closed.Addr().String(), "accepts no connection"},
+		{"self-signed", selfSigned.URL, "TLS certificate of an authority unknown"},
+		{"no TLS", strings.Replace(plain.URL, "http:", "https:", 1), "does not speak TLS"},
+		{"no such host", "http://" + canary + ".test", "no address in the DNS"},
+		{"slow DNS", "http://slow.test", "did not answer in time"},
+		{"not a URL", "ftp://" + canary, "not an http or https URL"},
 	} {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
 			f := newFake(t)
-			clouds := f.clouds(t)
+			clouds := f.clouds(t, func(c *Config) {
+				if c.Resolver = unknown; test.name == "slow DNS" {
+					c.Resolver = slow
+				}
+			})
 			r := f.region()
-			mine, err := clouds.Delegated(t.Context(), r, goodToken)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = mine
 			// Authenticate first: it is Nova that cannot be reached ...
-			if got := clouds.Service(r).Check(t.Context()); got.State != flavor.RegionUp {
-				t.Fatal(got)
-			}
-			if test.change != nil {
-				clouds.base.CloseIdleConnections()
-			}
 			r.NovaURL, r.NovaURLTrusted = test.url, true
-			service := clouds.Service(r)
-			if test.change == nil {
-				_, err = service.List(t.Context())
-				message(t, err, "Nova", test.words)
-			} else {
-				test.change(clouds)
-			}
+			_, err := clouds.Service(r).List(t.Context())
+			message(t, err, "Nova", test.words)
 			delegated, err := clouds.Delegated(t.Context(), r, goodToken)
 			if err == nil {
 				_, err = delegated.List(t.Context())

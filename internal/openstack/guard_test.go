@@ -12,7 +12,7 @@ import (
 func TestGuardedDialing(t *testing.T) {
 	f := newFake(t)
 	guarded := func(cfg *Config) { cfg.Unguarded = false }
-	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "0.0.0.0"} {
+	for _, host := range []string{"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "169.254.1.1", "10.0.0.1", "0.0.0.0"} {
 		r := f.region()
 		r.KeystoneURL = "http://" + host + ":1"
 		clouds := f.clouds(t, guarded)

@@ -10,7 +10,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net/http"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // Config says where the federation's Keystone is and how far calls may go.
@@ -29,7 +30,8 @@ type Config struct {
 	PerRegion     int            // HTTP calls at once to one region; 0 is 4
 	AllowHTTP     bool           // plain http may be called
 	AllowNetworks []netip.Prefix // loopback, link-local and private networks that may be called
-	Unguarded     bool           // no check of addresses: tests
+	Unguarded     bool           // every address may be called: tests
+	Resolver      *net.Resolver  // nil: the system's
 	Log           *slog.Logger   // nil: slog.Default
 }
 
@@ -45,7 +47,7 @@ const (
 type Clouds struct {
 	cfg   Config
 	log   *slog.Logger
-	base  *http.Transport
+	base  *outgoing.Transport
 	slots *slots
 	now   func() time.Time
 
@@ -64,10 +66,18 @@ func New(cfg Config) *Clouds {
 	cfg.RegionTimeout = cmp.Or(cfg.RegionTimeout, 10*time.Second)
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 32)
 	cfg.PerRegion = cmp.Or(cfg.PerRegion, 4)
+	networks := cfg.AllowNetworks
+	if cfg.Unguarded {
+		networks = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}
 	c := &Clouds{
-		cfg:   cfg,
-		log:   cmp.Or(cfg.Log, slog.Default()),
-		base:  newTransport(cfg),
+		cfg: cfg,
+		log: cmp.Or(cfg.Log, slog.Default()),
+		base: outgoing.New(outgoing.Config{
+			AllowHTTP: cfg.AllowHTTP, AllowNetworks: networks, Timeout: cfg.RegionTimeout, MaxAnswer: maxAnswer,
+			Idle:     cfg.MaxInFlight, // regions may share a host
+			Resolver: cfg.Resolver,
+		}),
 		slots: newSlots(cfg.MaxInFlight, cfg.PerRegion),
 		now:   time.Now,
 	}

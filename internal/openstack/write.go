@@ -126,8 +126,7 @@ func maybeDone(err error) bool {
 		return answer.Actual >= http.StatusInternalServerError || answer.Actual < http.StatusBadRequest
 	}
 	_, busy := errors.AsType[*busyError](err)
-	_, blocked := errors.AsType[*outgoing.BlockedError](err)
-	return !busy && !blocked && !errors.Is(err, errPlainHTTP) && !errors.Is(err, errForeignHost) && outgoing.TLSFlaw(err) == ""
+	return !busy && !errors.Is(err, errForeignHost) && !outgoing.Unsent(err)
 }
 
 // undo deletes a flavor that was just created, if it is the one meant. It runs

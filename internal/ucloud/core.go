@@ -3,10 +3,8 @@ package ucloud
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,13 +22,12 @@ import (
 )
 
 const (
-	callTimeout    = 20 * time.Second // of one call, its answer included
-	maxAnswer      = 8 << 20          // bytes of a good answer
-	maxErrorAnswer = 64 << 10         // bytes of any other; what is longer is cut
-	maxPages       = 400              // of one browse
-	maxBrowsed     = 64 << 20         // bytes of one browse, in all
-	refreshBefore  = 3 * time.Minute  // a token with less life left is replaced
-	maxRetryAfter  = time.Hour        // however long Core asks us to wait
+	callTimeout   = 20 * time.Second // of one call, its answer included
+	maxAnswer     = 8 << 20          // bytes of a good answer
+	maxPages      = 400              // of one browse
+	maxBrowsed    = 64 << 20         // bytes of one browse, in all
+	refreshBefore = 3 * time.Minute  // a token with less life left is replaced
+	maxRetryAfter = time.Hour        // however long Core asks us to wait
 )
 
 // core is UCloud's Core as a provider calls it.
@@ -41,7 +38,6 @@ type core struct {
 	client   *http.Client
 	timeout  time.Duration
 	now      func() time.Time
-	plain    bool // http is allowed
 
 	mu     sync.Mutex
 	access flavor.Secret
@@ -51,20 +47,10 @@ type core struct {
 func newCore(cfg Config) *core {
 	return &core{
 		base: strings.TrimRight(cfg.CoreURL, "/"), provider: cfg.ProviderID, refresh: cfg.RefreshToken,
-		timeout: callTimeout, now: cfg.Now, plain: cfg.AllowHTTP,
-		client: &http.Client{
-			Transport: &http.Transport{
-				// No proxy, which would be dialed in place of what the guard has to see.
-				DialContext:            (&net.Dialer{KeepAlive: 15 * time.Second, ControlContext: outgoing.Guard(cfg.AllowNetworks)}).DialContext,
-				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-				ForceAttemptHTTP2:      true,
-				MaxIdleConns:           4,
-				IdleConnTimeout:        90 * time.Second,
-				MaxResponseHeaderBytes: 64 << 10,
-			},
-			// A redirect would carry the tokens to wherever it points.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		timeout: callTimeout, now: cfg.Now,
+		client: outgoing.New(outgoing.Config{
+			AllowHTTP: cfg.AllowHTTP, AllowNetworks: cfg.AllowNetworks, Timeout: callTimeout, MaxAnswer: maxAnswer,
+		}).Client(),
 	}
 }
 
@@ -194,15 +180,15 @@ func (s *session) ask(ctx context.Context, r request, token flavor.Secret, answe
 	}
 	defer res.Body.Close()
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorAnswer)) // what there is of it
+		body, _ := io.ReadAll(res.Body) // what there is of it
 		return s.refused(r, res, body)
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	body, err := io.ReadAll(res.Body)
 	switch {
+	case errors.Is(err, outgoing.ErrTooLarge):
+		return r.nonsense("the answer is longer than 8 MiB")
 	case err != nil:
 		return s.unanswered(ctx, r, err)
-	case len(body) > maxAnswer:
-		return r.nonsense("the answer is longer than 8 MiB")
 	case jsontext.Value(bytes.TrimSpace(body)).Kind() != jsontext.KindBeginObject:
 		return r.nonsense("the answer is no JSON object")
 	}
@@ -223,8 +209,8 @@ func (s *session) build(ctx context.Context, r request, token flavor.Secret) (*h
 		body = bytes.NewReader(encoded)
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, s.base+r.path, body)
-	if err != nil || req.URL.Scheme != "https" && !s.plain {
-		return nil, r.nonsense("ucloud.core_url is no URL that may be called: write an https URL, or allow http with outgoing.allow_http")
+	if err != nil {
+		return nil, r.nonsense("ucloud.core_url is no URL that may be called")
 	}
 	req.URL.RawQuery = r.query.Encode()
 	req.Header.Set("Accept", "application/json")

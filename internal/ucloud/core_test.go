@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 	"github.com/flavorsync/flavorsync/internal/ucloud/coretest"
 )
 
@@ -313,7 +314,7 @@ func TestWhereTokensGo(t *testing.T) {
 	r, _ = w.push(t)
 	expectText(t, "the report", r.LastError, "outgoing.allow_networks")
 	w = newWorld(t)
-	w.Provider.core.plain = false
+	w.Provider.core.client = outgoing.New(outgoing.Config{AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).Client()
 	r, _ = w.push(t)
 	expectText(t, "the report", r.LastError, "outgoing.allow_http")
 	if n := len(w.core.Requests("", "")); n != 0 {

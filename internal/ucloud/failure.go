@@ -2,7 +2,6 @@ package ucloud
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -177,14 +176,14 @@ func redactOne(text, secret string) string {
 // unanswered is the failure of a call that got no answer, or not the whole of it.
 func (s *session) unanswered(ctx context.Context, r request, err error) *failure {
 	return &failure{
-		gone: true, cause: withoutQuotes(err),
+		gone: true, cause: outgoing.Cause(err),
 		message: fmt.Sprintf("UCloud's Core, at %s %s, %s", r.method, r.path, s.obstacle(ctx, err)),
 	}
 }
 
 func (s *session) obstacle(ctx context.Context, err error) string {
-	if _, ok := errors.AsType[*outgoing.BlockedError](err); ok {
-		return "has an address that is not public, and is not called; an operator can allow its network with outgoing.allow_networks"
+	if refusal := outgoing.Refusal(err); refusal != "" {
+		return refusal
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) || outgoing.TimedOut(err) {
 		return "did not answer within " + s.timeout.String()
@@ -204,22 +203,4 @@ func (s *session) obstacle(ctx context.Context, err error) string {
 		return "broke its answer off"
 	}
 	return "cannot be reached; check ucloud.core_url"
-}
-
-// withoutQuotes is what of err may be logged. An answer that is no HTTP, which
-// errors of net/http quote, may hold a token of ours, so only what comes from
-// below HTTP is told.
-func withoutQuotes(err error) error {
-	if e, ok := errors.AsType[*net.OpError](err); ok {
-		return e
-	}
-	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return e
-	}
-	for _, known := range []error{context.DeadlineExceeded, context.Canceled, http.ErrSchemeMismatch, io.ErrUnexpectedEOF, io.EOF} {
-		if errors.Is(err, known) {
-			return known
-		}
-	}
-	return errors.New("not an answer in HTTP")
 }
