@@ -20,7 +20,6 @@ type Config struct {
 	MaxAnswer     int64          // bytes of a good answer, unpacked; 0 is 8 MiB
 	Conns         int            // connections to one host at once; 0 is no limit
 	Idle          int            // connections kept to one host; 0 is 4
-	RootCAs       *x509.CertPool // who vouches for those called; nil: the system's
 	Resolver      *net.Resolver  // nil: the system's
 }
 
@@ -38,9 +37,8 @@ var (
 
 // Transport is how this service calls others: by the guard, over TLS 1.2 or
 // later, through no proxy (which would be dialed in place of what the guard has
-// to see), and to nobody but who was meant, for no redirect can be followed. It
-// sends a call once. What it answers has an end, and its errors hold no byte of
-// an answer. Two with different RootCAs share no connection.
+// to see), and to nobody but who was meant, for no redirect can be followed. What
+// it answers has an end, and its errors hold no byte of an answer.
 type Transport struct {
 	base      *http.Transport
 	timeout   time.Duration
@@ -58,7 +56,7 @@ func New(cfg Config) *Transport {
 	return &Transport{
 		base: &http.Transport{
 			DialContext:            dialer.DialContext,
-			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 			TLSHandshakeTimeout:    timeout,
 			ResponseHeaderTimeout:  timeout,
 			ForceAttemptHTTP2:      true,
@@ -70,6 +68,15 @@ func New(cfg Config) *Transport {
 		},
 		timeout: timeout, maxAnswer: cmp.Or(cfg.MaxAnswer, 8<<20), allowHTTP: cfg.AllowHTTP,
 	}
+}
+
+// WithRootCAs is t for those for whom roots vouch, not the system's authorities.
+// It shares no connection with t.
+func (t *Transport) WithRootCAs(roots *x509.CertPool) *Transport {
+	own := *t
+	own.base = t.base.Clone()
+	own.base.TLSClientConfig.RootCAs = roots
+	return &own
 }
 
 // Client is an http.Client over t, each of whose calls ends within the timeout.

@@ -368,7 +368,8 @@ func TestQuotesNoTLS(t *testing.T) {
 			test.change(s.TLS)
 			s.StartTLS()
 			t.Cleanup(s.Close)
-			_, _, err = get(t, client(t, outgoing.Config{RootCAs: test.roots}), s.URL)
+			shared := outgoing.New(outgoing.Config{AllowNetworks: allowed})
+			_, _, err = get(t, shared.WithRootCAs(test.roots).Client(), s.URL)
 			if outgoing.TLSFlaw(err) == "" {
 				t.Errorf("%v", err)
 			}
@@ -410,6 +411,31 @@ func TestTimeout(t *testing.T) {
 	}
 	if !errors.Is(err, context.Canceled) || outgoing.TimedOut(err) {
 		t.Errorf("given up: %v", err)
+	}
+}
+
+// Certificates of one region's own open no other region's connection.
+func TestRootCAs(t *testing.T) {
+	certificate := certificateOf(t, "own.test")
+	names := dnstest.Start(t)
+	names.Says("own.test", "127.0.0.2")
+	listener, err := listenAt(t, "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(hello), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}}
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	shared := outgoing.New(outgoing.Config{AllowNetworks: allowed, Resolver: names.Resolver()})
+	own := shared.WithRootCAs(pool(certificate))
+	t.Cleanup(own.CloseIdleConnections)
+	if res, text, err := get(t, own.Client(), "https://own.test:"+port); err != nil || text != "hello" || res.ProtoMajor != 2 {
+		t.Fatal(text, err)
+	}
+	if _, _, err := get(t, shared.Client(), "https://own.test:"+port); outgoing.TLSFlaw(err) == "" {
+		t.Errorf("another got through: %v", err)
 	}
 }
 
