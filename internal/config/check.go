@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"net/url"
@@ -13,7 +14,6 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
-	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
@@ -43,6 +43,11 @@ func (l *loader) check(c *Config) {
 	}
 	if c.KeystoneURL != "" {
 		l.url("keystone_url", c.KeystoneURL)
+	}
+	if !c.Outgoing.AllowHTTP {
+		for path := range c.plain() {
+			l.wrong(path, "is plain http, which shows callers' tokens to everybody on the way: write https, or allow it with outgoing.allow_http")
+		}
 	}
 	if c.CredentialsKeyset == "" {
 		l.wrong("credentials_keyset", "is empty: give the path of the keyset, such as keyset.json")
@@ -139,15 +144,12 @@ func (c *Config) Warnings() []string {
 	if len(c.Identity) == 0 {
 		warn("identity: no provider is configured, so every call is refused with 401")
 	}
-	switch {
-	case c.KeystoneURL == "":
+	if c.KeystoneURL == "" {
 		warn("keystone_url: is not set, so private flavors can be reached in infrastructures marked as trusted only")
-	case strings.HasPrefix(c.KeystoneURL, "http:") && !c.Outgoing.AllowHTTP:
-		warn("keystone_url: is plain http, which outgoing.allow_http forbids to call")
 	}
-	for i, p := range c.Identity {
-		if u, err := url.Parse(p.URL); p.Type == identity.TypeKeyRock && err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
-			warn("identity[%d].url: is plain http: callers' tokens travel unencrypted", i)
+	for path, host := range c.plain() {
+		if !loopback(host) {
+			warn("%s: is plain http: callers' tokens travel unencrypted", path)
 		}
 	}
 	if slices.ContainsFunc(c.Outgoing.AllowNetworks, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
@@ -157,6 +159,25 @@ func (c *Config) Warnings() []string {
 		warn("glue2.%s", warning)
 	}
 	return all
+}
+
+// plain is the settings, each with its host, that have callers' tokens sent by
+// plain http.
+func (c *Config) plain() iter.Seq2[string, string] {
+	return func(yield func(path, host string) bool) {
+		is := func(path, raw string) bool {
+			u, err := url.Parse(raw)
+			return err != nil || u.Scheme != "http" || yield(path, u.Hostname())
+		}
+		if !is("keystone_url", c.KeystoneURL) {
+			return
+		}
+		for i, p := range c.Identity {
+			if !is(fmt.Sprintf("identity[%d].url", i), p.URL) {
+				return
+			}
+		}
+	}
 }
 
 func loopback(host string) bool {

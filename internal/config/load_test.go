@@ -243,6 +243,9 @@ func TestWrong(t *testing.T) {
 			"glue2.sites[Trento].vos[0].auht: is no setting: there are name, auth", "glue2.sites[Trento].vos[0].auth.project_id: is missing",
 			`glue2.sites[a b]: "a b" is no region's name`, "glue2.sites[a b].endpoint: is missing", "glue2.sites[a b].gocdb: is missing", "glue2.sites[a b].vos: is missing",
 		}},
+		{"plain http", "{keystone_url: 'http://127.0.0.1:5000', identity: [{type: keyrock, url: 'HTTP://idm.example.org/user'}, {type: keyrock, url: 'https://idm.example.org/user'}]}", nil, []string{
+			"identity[0].url: is plain http, which shows", "keystone_url: is plain http, which shows",
+		}},
 		{"promotion", "promotion: {install: never}", nil, []string{`promotion.install: "never" is unknown`}},
 		{"oidc and keystone", "identity: [{type: oidc, issuer: 'https://x', audience: y, roles: [{claim: a}]}, {type: keystone}]", nil, []string{
 			"identity[0].type: oidc is not in this version: the types that exist are keyrock and accounts", "identity[1].type: keystone is not in this version",
@@ -294,7 +297,7 @@ func TestWrong(t *testing.T) {
 
 func TestAcceptable(t *testing.T) {
 	for _, file := range []string{
-		"", "# nothing\n", "---\nlisten: :0\nmetrics_listen: :0\n", "limits:\nidentity:\nucloud: {}\noutgoing: {allow_networks: null}\n", "identity: []", "{listen: 'localhost:80', keystone_url: 'http://[::1]:5000'}",
+		"", "# nothing\n", "---\nlisten: :0\nmetrics_listen: :0\n", "limits:\nidentity:\nucloud: {}\noutgoing: {allow_networks: null}\n", "identity: []", "{listen: 'localhost:80', keystone_url: 'http://[::1]:5000', outgoing: {allow_http: true}}",
 	} {
 		if _, err := Load(write(t, file), nil); err != nil {
 			t.Errorf("%q: %v", file, err)
@@ -336,7 +339,7 @@ func TestWarnings(t *testing.T) {
 		want []string
 	}{
 		{"", []string{"identity: no provider", "keystone_url: is not set"}},
-		{"{keystone_url: 'http://k:5000', outgoing: {allow_networks: [0.0.0.0/0]}, identity: [{type: keyrock, url: 'http://127.0.0.1/user'}, {type: keyrock, url: 'http://idm/user'}]}",
+		{"{keystone_url: 'http://k:5000', outgoing: {allow_http: true, allow_networks: [0.0.0.0/0]}, identity: [{type: keyrock, url: 'http://127.0.0.1/user'}, {type: keyrock, url: 'http://idm/user'}]}",
 			[]string{"keystone_url: is plain http", "identity[1].url: is plain http", "outgoing.allow_networks: allows every address"}},
 		{full, nil},
 	} {

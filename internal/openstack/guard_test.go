@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -43,6 +44,10 @@ func TestGuardedDialing(t *testing.T) {
 	message(t, err, "Keystone", "outgoing.allow_http")
 	_, err = clouds.Delegated(t.Context(), f.region(), goodToken)
 	message(t, err, "Keystone", "outgoing.allow_http")
+	// ... which its owner, and whoever runs this service, read in its status.
+	if got := clouds.Service(f.region()).Check(t.Context()); got.State != flavor.RegionUnreachable || !strings.Contains(got.LastError, "outgoing.allow_http") {
+		t.Errorf("the status is %+v", got)
+	}
 	if len(f.requests) != n {
 		t.Error("a password or a token was sent in the clear")
 	}
