@@ -285,13 +285,13 @@ func encodeWhoami(as format, p *flavor.Principal) []byte {
 	return append(b, "</whoami>"...)
 }
 
-// appendError is {"error": {"message": "...", "nodes": [{"node", "status",
+// encodeError is {"error": {"message": "...", "nodes": [{"node", "status",
 // "message"}]}}, or
 // <error><message>..</message><nodes><node><name>..</name><status>..</status><message>..</message></node></nodes></error>;
 // nodes only where several failed each in its own way.
-func appendError(b []byte, as format, e *flavor.Error) []byte {
+func encodeError(as format, e *flavor.Error) []byte {
 	if as == asJSON {
-		b = appendString(append(b, `{"error": {"message": `...), e.Message)
+		b := appendString([]byte(`{"error": {"message": `), e.Message)
 		for i, n := range e.Nodes {
 			if i == 0 {
 				b = append(b, `, "nodes": [`...)
@@ -308,7 +308,7 @@ func appendError(b []byte, as format, e *flavor.Error) []byte {
 		}
 		return append(b, "}}"...)
 	}
-	b = appendElement(append(b, xmlDeclaration+"<error>"...), "message", e.Message)
+	b := appendElement([]byte(xmlDeclaration+"<error>"), "message", e.Message)
 	if len(e.Nodes) > 0 {
 		b = append(b, "<nodes>"...)
 		for _, n := range e.Nodes {

@@ -105,11 +105,11 @@ func TestEncodings(t *testing.T) {
 			`<whoami><id>ann</id><name>Ann &lt;a&gt;</name><provider>keyrock</provider><role>InfrastructureOwner</role><role>x</role><region>Trento</region></whoami>`,
 		},
 		{
-			"error", func(as format) []byte { return appendError(nil, as, flavor.NotFound("no such <flavor>")) },
+			"error", func(as format) []byte { return encodeError(as, flavor.NotFound("no such <flavor>")) },
 			`{"error": {"message": "no such <flavor>"}}`, `<error><message>no such &lt;flavor&gt;</message></error>`,
 		},
 		{
-			"error of nodes", func(as format) []byte { return appendError(nil, as, failed) },
+			"error of nodes", func(as format) []byte { return encodeError(as, failed) },
 			`{"error": {"message": "one of two nodes failed", "nodes": [{"node": "Trento", "status": 409, "message": "Trento has another \"a\""}, {"node": "Lannion2", "status": 500, "message": "internal error"}, {"node": "Nowhere", "status": 500, "message": "internal error"}]}}`,
 			`<error><message>one of two nodes failed</message><nodes><node><name>Trento</name><status>409</status><message>Trento has another &#34;a&#34;</message></node><node><name>Lannion2</name><status>500</status><message>internal error</message></node><node><name>Nowhere</name><status>500</status><message>internal error</message></node></nodes></error>`,
 		},

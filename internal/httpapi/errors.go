@@ -93,7 +93,7 @@ func (k *call) fail(err error) {
 	case e.Code == flavor.CodeManagerOnly:
 		body, contentType = []byte(managerOnlyText), plainText
 	default:
-		body = appendError(nil, k.format, k.publicError(e))
+		body = encodeError(k.format, k.publicError(e))
 	}
 	_ = k.write(status, contentType, body, strconv.Itoa(len(body)))
 }
