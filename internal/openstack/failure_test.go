@@ -246,6 +246,60 @@ func truncated(w http.ResponseWriter, _ *http.Request) {
 
 func broken(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
+// raw answers with these bytes, which net/http would not send.
+func raw(bytes string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		_, _ = io.WriteString(conn, strings.ReplaceAll(bytes, "~", canary))
+		conn.Close()
+	}
+}
+
+// oddities are answers whose every part is somebody's text.
+var oddities = map[string]string{
+	"a status text of its own":     "HTTP/1.1 500 ~\r\nA: ~\r\nX-Openstack-Request-Id: ~\tx\r\nContent-Type: ~\r\nContent-Length: 6\r\n\r\n~",
+	"a status nobody knows":        "HTTP/1.1 799 ~\r\nContent-Length: 6\r\n\r\n~",
+	"no HTTP":                      "~\r\n\r\n",
+	"a malformed status":           "HTTP/1.1 2~ OK\r\n\r\n",
+	"a malformed header":           "HTTP/1.1 200 OK\r\n~\r\n\r\n",
+	"a malformed length":           "HTTP/1.1 200 OK\r\nContent-Length: ~\r\n\r\n",
+	"malformed chunks":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n~\r\n",
+	"a malformed trailer":          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n2\r\n{}\r\n0\r\n~\r\n\r\n",
+	"another encoding":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: ~\r\n\r\n",
+	"no gzip":                      "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\n~",
+	"a redirect nobody can follow": "HTTP/1.1 302 ~\r\nLocation: http://[~\r\nContent-Length: 0\r\n\r\n",
+	"endless headers":              "HTTP/1.1 200 OK\r\nA: " + strings.Repeat("~", 32<<10) + "\r\n\r\n",
+}
+
+// Whatever part of an answer is odd, it is told in our words.
+func TestOddAnswers(t *testing.T) {
+	for name, answer := range oddities {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			clouds := f.clouds(t)
+			f.nova = raw(answer)
+			for _, c := range f.both(t, clouds) {
+				_, err := c.List(t.Context())
+				wantError(t, err, flavor.CodeUnreachable, "R", "Nova")
+				_, err = c.Create(t.Context(), flavor.NovaFlavor{ID: "f", Spec: flavor.Spec{Name: "n", VCPUs: 1, RAM: 1}})
+				wantError(t, err, flavor.CodeUnreachable, "R", "Nova")
+				discreet(t, c.Check(t.Context()).LastError)
+			}
+			f.nova, f.keystone = nil, raw(answer)
+			clouds.Forget("R")
+			clouds.tokens.Purge()
+			_, err := clouds.Service(f.region()).List(t.Context())
+			wantError(t, err, flavor.CodeUnreachable, "R", "Keystone")
+			_, err = clouds.Delegated(t.Context(), f.region(), goodToken)
+			wantError(t, err, flavor.CodeUnreachable, "R", "Keystone")
+		})
+	}
+}
+
 func hanging(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 func huge(w http.ResponseWriter, _ *http.Request) {
