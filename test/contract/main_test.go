@@ -97,6 +97,7 @@ var together = []chapter{
 	{"GLUE 2.1", glue2},
 	{"matching", matching},
 	{"regions that fail", failures},
+	{"strange answers", strangeAnswers},
 	{"tokens stay home", tokensStayHome},
 	{"UCloud", ucloudProvider},
 	{"ways to be a provider of UCloud", ucloudSetups},
