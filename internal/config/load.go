@@ -246,7 +246,7 @@ func (l *loader) provider(path string, entry any) identity.ProviderConfig {
 	kind, _ := fields["type"].(string)
 	p := identity.ProviderConfig{Type: kind}.WithDefaults()
 	// The settings of a type that does not exist are no news beside that.
-	if kind == identity.TypeKeyRock || kind == identity.TypeAccounts {
+	if slices.Contains(identity.Types, kind) {
 		l.into(&p, fields, path)
 	}
 	l.wrongAll(path, p.Validate())

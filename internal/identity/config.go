@@ -1,9 +1,12 @@
 package identity
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +22,12 @@ import (
 const (
 	TypeKeyRock  = "keyrock"
 	TypeAccounts = "accounts"
+	TypeOIDC     = "oidc"
+	TypeKeystone = "keystone"
 )
+
+// Types are the types of identity providers.
+var Types = []string{TypeKeyRock, TypeAccounts, TypeOIDC, TypeKeystone}
 
 // The role names of the contract.
 const (
@@ -27,37 +35,46 @@ const (
 	RoleOwner   = "InfrastructureOwner"
 )
 
-// ProviderConfig is one entry of the configuration's identity list. A setting
-// that is not of its Type must be absent.
+// ProviderConfig is one entry of the configuration's identity list. Each setting
+// says in its tag of which types it is one; it must be absent in the others.
 type ProviderConfig struct {
-	Type string `koanf:"type"` // keyrock or accounts
+	Type string `koanf:"type"` // one of Types
 
 	// URL is where KeyRock tells whose token it is; Flavorsync asks
 	// GET URL?access_token=TOKEN.
-	URL string `koanf:"url"`
+	URL string `koanf:"url" of:"keyrock"`
 	// AppID, where set, is the application a token must have been issued for.
-	AppID string `koanf:"app_id"`
+	AppID string `koanf:"app_id" of:"keyrock"`
 	// Organizations, where set, are the only organisations that are regions:
 	// the id of each, and the name of its region. The organisation's name then
 	// does not count.
-	Organizations map[string]string `koanf:"organizations"`
+	Organizations map[string]string `koanf:"organizations" of:"keyrock"`
 	// OrganizationPattern is a regular expression, with a group named region,
 	// that matches the whole name of a region's organisation; not used where
 	// Organizations is set. Default "(?P<region>.+) FIDASH".
-	OrganizationPattern string `koanf:"organization_pattern"`
+	OrganizationPattern string `koanf:"organization_pattern" of:"keyrock"`
 	// ManagerRole is the user's role that makes a manager. Default RoleManager.
-	ManagerRole string `koanf:"manager_role"`
+	ManagerRole string `koanf:"manager_role" of:"keyrock"`
 	// OwnerRole is the user's role in a region's organisation that makes its
 	// owner. Default RoleOwner.
-	OwnerRole string `koanf:"owner_role"`
+	OwnerRole string `koanf:"owner_role" of:"keyrock"`
+
+	// Roles and Regions say which rights claims are worth.
+	Roles   []RoleRule   `koanf:"roles" of:"oidc keystone"`
+	Regions []RegionRule `koanf:"regions" of:"oidc keystone"`
+
+	// KeystoneUserClaim, where set, is the path of the claim (of the field of
+	// KeyRock's answer) that is the id of the user in the federation's Keystone.
+	KeystoneUserClaim string `koanf:"keystone_user_claim" of:"keyrock oidc"`
+
 	// Timeout bounds one look-up, waiting for a connection included. Default 2s.
-	Timeout time.Duration `koanf:"timeout"`
+	Timeout time.Duration `koanf:"timeout" of:"keyrock oidc keystone"`
 	// CacheSize is how many accepted and how many refused tokens are
 	// remembered. Default 10000 of each.
-	CacheSize int `koanf:"cache_size"`
+	CacheSize int `koanf:"cache_size" of:"keyrock oidc keystone"`
 
 	// Users are the accounts.
-	Users []Account `koanf:"users"`
+	Users []Account `koanf:"users" of:"accounts"`
 }
 
 // Account is one user of a provider of type accounts.
@@ -70,61 +87,60 @@ type Account struct {
 
 // WithDefaults is c with what its Type has defaults for and c does not set.
 func (c ProviderConfig) WithDefaults() ProviderConfig {
-	if c.Type != TypeKeyRock {
-		return c
+	if c.Type == TypeKeyRock {
+		c.OrganizationPattern = cmp.Or(c.OrganizationPattern, "(?P<region>.+) FIDASH")
+		c.ManagerRole = cmp.Or(c.ManagerRole, RoleManager)
+		c.OwnerRole = cmp.Or(c.OwnerRole, RoleOwner)
 	}
-	if c.OrganizationPattern == "" {
-		c.OrganizationPattern = "(?P<region>.+) FIDASH"
-	}
-	if c.ManagerRole == "" {
-		c.ManagerRole = RoleManager
-	}
-	if c.OwnerRole == "" {
-		c.OwnerRole = RoleOwner
-	}
-	if c.Timeout == 0 {
-		c.Timeout = 2 * time.Second
-	}
-	if c.CacheSize == 0 {
-		c.CacheSize = 10_000
+	if c.Type == TypeKeyRock || c.Type == TypeOIDC || c.Type == TypeKeystone {
+		c.Timeout = cmp.Or(c.Timeout, 2*time.Second)
+		c.CacheSize = cmp.Or(c.CacheSize, 10_000)
 	}
 	return c
 }
 
 // Validate tells everything that is wrong with c, defaults filled in, as an
 // errors.Join of errors that each begin with the setting's path inside c and a
-// colon, and say what to do. No error holds a password hash.
+// colon, and say what to do. No error holds a secret.
 func (c ProviderConfig) Validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch c.Type {
 	case TypeKeyRock:
 		c.validateKeyRock(wrong)
-		if c.Users != nil {
-			wrong("users: is a setting of type accounts, not of keyrock: remove it")
-		}
 	case TypeAccounts:
 		c.validateAccounts(wrong)
-		for _, s := range []struct {
-			key string
-			set bool
-		}{
-			{"url", c.URL != ""}, {"app_id", c.AppID != ""}, {"organizations", c.Organizations != nil},
-			{"organization_pattern", c.OrganizationPattern != ""}, {"manager_role", c.ManagerRole != ""},
-			{"owner_role", c.OwnerRole != ""}, {"timeout", c.Timeout != 0}, {"cache_size", c.CacheSize != 0},
-		} {
-			if s.set {
-				wrong("%s: is a setting of type keyrock, not of accounts: remove it", s.key)
-			}
-		}
+	case TypeOIDC, TypeKeystone:
+		wrong("type: %s is not in this version", c.Type)
+		return errors.Join(errs...)
 	case "":
-		wrong("type: is missing: it is keyrock or accounts")
-	case "oidc", "keystone":
-		wrong("type: %s is not in this version: the types that exist are keyrock and accounts", c.Type)
+		wrong("type: is missing: it is one of %s", strings.Join(Types, ", "))
+		return errors.Join(errs...)
 	default:
-		wrong("type: %q is unknown: the types that exist are keyrock and accounts", c.Type)
+		wrong("type: %q is unknown: it is one of %s", c.Type, strings.Join(Types, ", "))
+		return errors.Join(errs...)
+	}
+	for field, value := range reflect.ValueOf(c).Fields() {
+		of := strings.Fields(field.Tag.Get("of"))
+		if len(of) > 0 && !slices.Contains(of, c.Type) && !value.IsZero() {
+			wrong("%s: is a setting of type %s, not of %s: remove it", field.Tag.Get("koanf"), strings.Join(of, " and "), c.Type)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateAsked checks what every provider has that is asked over HTTP.
+func (c ProviderConfig) validateAsked(wrong func(string, ...any)) {
+	if c.KeystoneUserClaim != "" && !validClaim(c.KeystoneUserClaim) {
+		wrong("keystone_user_claim: must be a claim's path, such as keystone_user_id")
+	}
+	validateRules(c.Roles, c.Regions, wrong)
+	if c.Timeout <= 0 {
+		wrong("timeout: must be above 0, such as 2s")
+	}
+	if c.CacheSize < 1 {
+		wrong("cache_size: must be at least 1")
+	}
 }
 
 func (c ProviderConfig) validateKeyRock(wrong func(string, ...any)) {
@@ -133,7 +149,7 @@ func (c ProviderConfig) validateKeyRock(wrong func(string, ...any)) {
 	} else if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 		wrong("url: must be an http or https URL with a host, without user and fragment")
 	}
-	for _, id := range sortedKeys(c.Organizations) {
+	for _, id := range slices.Sorted(maps.Keys(c.Organizations)) {
 		if id == "" {
 			wrong("organizations: an organisation id must not be empty")
 		}
@@ -152,12 +168,7 @@ func (c ProviderConfig) validateKeyRock(wrong func(string, ...any)) {
 	if c.OwnerRole == "" {
 		wrong("owner_role: must not be empty")
 	}
-	if c.Timeout <= 0 {
-		wrong("timeout: must be above 0, such as 2s")
-	}
-	if c.CacheSize < 1 {
-		wrong("cache_size: must be at least 1")
-	}
+	c.validateAsked(wrong)
 }
 
 // maxCost keeps one login below some five seconds of processor time.

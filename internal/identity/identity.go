@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -60,11 +61,18 @@ type Chain struct {
 type Option func(*settings)
 
 type settings struct {
-	now func() time.Time
+	now     func() time.Time
+	control control
 }
 
 // WithClock replaces time.Now as the clock by which answers are remembered.
 func WithClock(now func() time.Time) Option { return func(s *settings) { s.now = now } }
+
+// WithDialControl has each connection to a provider checked by a net.Dialer's
+// ControlContext before it is made.
+func WithDialControl(check func(ctx context.Context, network, address string, c syscall.RawConn) error) Option {
+	return func(s *settings) { s.control = check }
+}
 
 // New makes the providers of cfg, to be asked in that order. What is not set
 // has its default. All errors of cfg come at once.
@@ -83,7 +91,7 @@ func New(cfg []ProviderConfig, opts ...Option) (*Chain, error) {
 		}
 		switch p.Type {
 		case TypeKeyRock:
-			k := newKeyRock(p, s.now)
+			k := newKeyRock(p, s)
 			c.tokens = append(c.tokens, k)
 			c.close = append(c.close, k.transport.CloseIdleConnections)
 		case TypeAccounts:

@@ -522,7 +522,7 @@ func TestKeyRockFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := k.refused.Len(); n != size {
+	if n := k.memory.refused.Len(); n != size {
 		t.Errorf("%d refused tokens are remembered, want %d", n, size)
 	}
 	if _, err := token(chain, "good"); err != nil || asked != 100_001 {
@@ -533,7 +533,7 @@ func TestKeyRockFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := k.good.Len(); n != size {
+	if n := k.memory.good.Len(); n != size {
 		t.Errorf("%d accepted tokens are remembered, want %d", n, size)
 	}
 }
@@ -574,7 +574,7 @@ func BenchmarkRememberedToken(b *testing.B) {
 		b.Fatal(err)
 	}
 	k := chain.tokens[0].(*keyRock)
-	k.remember(k.digest("0123456789abcdef0123456789abcdef"), time.Now().Add(time.Hour), ada, nil)
+	k.memory.remember(k.memory.digest("0123456789abcdef0123456789abcdef"), time.Now().Add(time.Hour), verdict{who: ada})
 	cred := Credential{Kind: Token, Token: "0123456789abcdef0123456789abcdef"}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
