@@ -14,6 +14,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
@@ -149,7 +150,12 @@ func (c *Config) Warnings() []string {
 	}
 	for path, host := range c.plain() {
 		if !loopback(host) {
-			warn("%s: is plain http: callers' tokens travel unencrypted", path)
+			warn("%s: is plain http: callers' tokens travel unencrypted, and anybody on the way may answer", path)
+		}
+	}
+	for i, p := range c.Identity {
+		if p.Opaque == identity.OpaqueUserInfo {
+			warn("identity[%d].opaque: userinfo does not tell for whom a token was issued, so one that a user gave to any other service is good here", i)
 		}
 	}
 	if slices.ContainsFunc(c.Outgoing.AllowNetworks, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
@@ -173,8 +179,12 @@ func (c *Config) plain() iter.Seq2[string, string] {
 			return
 		}
 		for i, p := range c.Identity {
-			if !is(fmt.Sprintf("identity[%d].url", i), p.URL) {
-				return
+			for _, asked := range []struct{ key, url string }{
+				{"url", p.URL}, {"issuer", p.Issuer}, {"introspection_url", p.IntrospectionURL}, {"userinfo_url", p.UserInfoURL}, {"jwks_url", p.JWKSURL},
+			} {
+				if !is(fmt.Sprintf("identity[%d].%s", i, asked.key), asked.url) {
+					return
+				}
 			}
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"reflect"
 	"time"
+
+	"github.com/flavorsync/flavorsync/internal/identity"
 )
 
 // convert is the one place that says which YAML value becomes which Go type.
@@ -26,6 +28,10 @@ func convert(from, to reflect.Value) (any, error) {
 			return nil, errors.New("is no time: write a number with its unit, such as 60s or 500ms")
 		}
 		return d, nil
+	case reflect.TypeFor[identity.Texts]():
+		if kind == reflect.String {
+			return identity.Texts{from.String()}, nil
+		}
 	case reflect.TypeFor[netip.Prefix]():
 		if kind != reflect.String {
 			return nil, errors.New("must be a network, such as 10.0.0.0/8")

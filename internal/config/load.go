@@ -235,6 +235,7 @@ func (l *loader) decode(k *koanf.Koanf, c *Config) {
 	for i, entry := range list {
 		c.Identity = append(c.Identity, l.provider(fmt.Sprintf("identity[%d]", i), entry))
 	}
+	l.wrongAll("", identity.Distinct(c.Identity))
 }
 
 func (l *loader) provider(path string, entry any) identity.ProviderConfig {

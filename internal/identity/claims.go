@@ -31,6 +31,7 @@ type RoleRule struct {
 type RegionRule struct {
 	Claim string   `koanf:"claim"` // the claim's path
 	Match string   `koanf:"match"` // RE2, for the whole value, whose group named region is the region
+	Role  string   `koanf:"role"`  // where set, only an object with this among its roles counts: an organisation of KeyRock's
 	Allow []string `koanf:"allow"` // the only regions this rule may give; absent: any
 }
 
@@ -50,6 +51,7 @@ type regionRule struct {
 	claim  string
 	match  *regexp.Regexp
 	region int // the group of match
+	role   string
 	allow  []string
 }
 
@@ -62,7 +64,7 @@ func newMapping(roles []RoleRule, regions []RegionRule) mapping {
 	}
 	for _, r := range regions {
 		match, _ := wholePattern(r.Match)
-		m.regions = append(m.regions, regionRule{r.Claim, match, match.SubexpIndex("region"), slices.Clone(r.Allow)})
+		m.regions = append(m.regions, regionRule{r.Claim, match, match.SubexpIndex("region"), r.Role, slices.Clone(r.Allow)})
 	}
 	return m
 }
@@ -77,9 +79,9 @@ func (m mapping) apply(p *flavor.Principal, claims map[string]any) {
 		}
 	}
 	for _, rule := range m.regions {
-		for _, value := range claimTexts(claims, rule.claim) {
-			found := rule.match.FindStringSubmatch(value)
-			if found == nil {
+		for _, value := range claimValues(claims, rule.claim) {
+			found := rule.match.FindStringSubmatch(value.text)
+			if found == nil || rule.role != "" && !slices.Contains(claimTexts(value.object, "roles"), rule.role) {
 				continue
 			}
 			region := found[rule.region]
@@ -122,6 +124,9 @@ func validateRules(roles []RoleRule, regions []RegionRule, wrong func(string, ..
 		if re := pattern(at, r.Claim, r.Match); re != nil && re.SubexpIndex("region") < 0 {
 			wrong("%s.match: needs a group named region, as in ^(?P<region>.+)-owners$", at)
 		}
+		if strings.ContainsFunc(r.Role, unicode.IsControl) {
+			wrong("%s.role: must be a role's name, such as %s", at, RoleOwner)
+		}
 		if r.Allow != nil && len(r.Allow) == 0 {
 			wrong("%s.allow: must name a region: leave it out to allow any", at)
 		}
@@ -139,14 +144,27 @@ func validClaim(path string) bool {
 	return path != "" && strings.Count(path, ".") <= 8 && !strings.ContainsFunc(path, unicode.IsControl)
 }
 
-// claimTexts is the texts at path in claims.
-func claimTexts(claims map[string]any, path string) []string {
-	value, ok := claimAt(claims, path)
+// claimValue is one value of a claim: a text, or the name of an object.
+type claimValue struct {
+	text   string
+	object map[string]any
+}
+
+// claimValues is the values at path in claims.
+func claimValues(claims map[string]any, path string) []claimValue {
+	found, ok := claimAt(claims, path)
 	if !ok {
 		return nil
 	}
+	return appendValues(nil, found)
+}
+
+// claimTexts is the texts at path in claims.
+func claimTexts(claims map[string]any, path string) []string {
 	var texts []string
-	collect(value, &texts)
+	for _, value := range claimValues(claims, path) {
+		texts = append(texts, value.text)
+	}
 	return texts
 }
 
@@ -186,17 +204,18 @@ func claimAt(value any, path string) (any, bool) {
 	return nil, false
 }
 
-func collect(value any, texts *[]string) {
-	switch v := value.(type) {
+func appendValues(values []claimValue, found any) []claimValue {
+	switch v := found.(type) {
 	case string:
-		*texts = append(*texts, v)
+		values = append(values, claimValue{text: v})
 	case map[string]any:
 		if name, ok := v["name"].(string); ok {
-			*texts = append(*texts, name)
+			values = append(values, claimValue{name, v})
 		}
 	case []any:
 		for _, element := range v {
-			collect(element, texts)
+			values = appendValues(values, element)
 		}
 	}
+	return values
 }

@@ -72,15 +72,19 @@ func TestMapping(t *testing.T) {
 		{"several rules, one role", `{"groups": ["managers", "b"]}`, []RoleRule{manager, {"groups", "b", RoleManager}, {"groups", "b", "tester"}}, nil, flavor.Principal{Roles: []string{RoleManager, "tester"}, Manager: true}},
 		{
 			"owner by entitlement", `{"eduperson_entitlement": ["urn:mace:egi.eu:group:Trento:role=owner#aai.egi.eu", "urn:mace:egi.eu:group:Trento:role=member#aai.egi.eu", "urn:mace:egi.eu:group:Spain2:role=owner#aai.egi.eu"]}`, nil,
-			[]RegionRule{{"eduperson_entitlement", egi, nil}}, flavor.Principal{Roles: []string{RoleOwner}, Regions: []string{"Spain2", "Trento"}},
+			[]RegionRule{{Claim: "eduperson_entitlement", Match: egi}}, flavor.Principal{Roles: []string{RoleOwner}, Regions: []string{"Spain2", "Trento"}},
 		},
 		{
 			"only what is allowed", `{"eduperson_entitlement": ["urn:mace:egi.eu:group:Trento:role=owner#aai.egi.eu", "urn:mace:egi.eu:group:Lannion2:role=owner#aai.egi.eu"]}`, nil,
-			[]RegionRule{{"eduperson_entitlement", egi, []string{"Spain2", "Trento"}}}, flavor.Principal{Roles: []string{RoleOwner}, Regions: []string{"Trento"}},
+			[]RegionRule{{Claim: "eduperson_entitlement", Match: egi, Allow: []string{"Spain2", "Trento"}}}, flavor.Principal{Roles: []string{RoleOwner}, Regions: []string{"Trento"}},
 		},
 		{
 			"what is no region's name", `{"g": ["own-a/b", "own-", "own-..", "own-Trento"]}`, nil,
-			[]RegionRule{{"g", "own-(?P<region>.*)", nil}}, flavor.Principal{Roles: []string{RoleOwner}, Regions: []string{"Trento"}},
+			[]RegionRule{{Claim: "g", Match: "own-(?P<region>.*)"}}, flavor.Principal{Roles: []string{RoleOwner}, Regions: []string{"Trento"}},
+		},
+		{
+			"the organisations of KeyRock's tokens, only with the role", `{"organizations": [{"name": "Trento FIDASH", "roles": [{"name": "InfrastructureOwner"}]}, {"name": "Spain2 FIDASH", "roles": [{"name": "member"}]}, {"name": "Prague FIDASH"}, "Lannion2 FIDASH"], "roles": [{"name": "InfrastructureOwner"}]}`, nil,
+			[]RegionRule{{Claim: "organizations", Match: "(?P<region>.+) FIDASH", Role: RoleOwner}}, flavor.Principal{Roles: []string{RoleOwner}, Regions: []string{"Trento"}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -102,8 +106,10 @@ func TestRulesThatAreWrong(t *testing.T) {
 	var got []string
 	validateRules(
 		[]RoleRule{{}, {"a", "(", "r"}},
-		[]RegionRule{{"a", "x", nil}, {"a", "(?P<region>x)", []string{}}, {strings.Repeat("a.", 9), "(?P<region>x)", []string{"a/b"}}},
-		func(format string, args ...any) { got = append(got, strings.SplitAfter(fmt.Errorf(format, args...).Error(), ": ")[0]) },
+		[]RegionRule{{Claim: "a", Match: "x"}, {Claim: "a", Match: "(?P<region>x)", Allow: []string{}}, {Claim: strings.Repeat("a.", 9), Match: "(?P<region>x)", Allow: []string{"a/b"}}},
+		func(format string, args ...any) {
+			got = append(got, strings.SplitAfter(fmt.Errorf(format, args...).Error(), ": ")[0])
+		},
 	)
 	want := []string{
 		"roles[0].claim: ", "roles[0].match: ", "roles[0].role: ", "roles[1].match: ", "regions[0].match: ", "regions[1].allow: ",
@@ -128,7 +134,7 @@ func FuzzClaims(f *testing.F) {
 		}
 		allow := []string{"Trento", "Spain2"}
 		var p flavor.Principal
-		newMapping([]RoleRule{{path, "managers", RoleManager}}, []RegionRule{{path, "own-(?P<region>.*)", allow}}).apply(&p, m)
+		newMapping([]RoleRule{{path, "managers", RoleManager}}, []RegionRule{{Claim: path, Match: "own-(?P<region>.*)", Allow: allow}}).apply(&p, m)
 		for _, region := range p.Regions {
 			if !slices.Contains(allow, region) {
 				t.Errorf("somebody owns %q", region)

@@ -29,6 +29,15 @@ const (
 // Types are the types of identity providers.
 var Types = []string{TypeKeyRock, TypeAccounts, TypeOIDC, TypeKeystone}
 
+// The ways to look up an opaque access token of OpenID Connect.
+const (
+	OpaqueIntrospection = "introspection" // RFC 7662
+	OpaqueUserInfo      = "userinfo"      // says nothing of the token's audience
+)
+
+// Texts is a list of texts; in the configuration it may be written as one text.
+type Texts []string
+
 // The role names of the contract.
 const (
 	RoleManager = "InfrastructureManager"
@@ -58,6 +67,41 @@ type ProviderConfig struct {
 	// OwnerRole is the user's role in a region's organisation that makes its
 	// owner. Default RoleOwner.
 	OwnerRole string `koanf:"owner_role" of:"keyrock"`
+
+	// Name is the provider's in a Principal, in limits and in the audit. No two
+	// providers may share one. Default "oidc".
+	Name string `koanf:"name" of:"oidc"`
+	// Issuer is the issuer, exactly as its tokens have it in iss.
+	Issuer string `koanf:"issuer" of:"oidc"`
+	// Audience are the clients or services for whom a token must have been issued:
+	// one of them must stand in one of the claims AudienceClaims. Default of these:
+	// aud.
+	Audience       Texts `koanf:"audience" of:"oidc"`
+	AudienceClaims Texts `koanf:"audience_claims" of:"oidc"`
+	// Tokens are the kinds that are accepted, of those that tell what they are:
+	// access, id. Default both.
+	Tokens Texts `koanf:"tokens" of:"oidc"`
+	// Algorithms are those that may sign, asymmetric ones only. Default all.
+	Algorithms Texts `koanf:"algorithms" of:"oidc"`
+	// ClockSkew is how far the issuer's clock may be from ours, 1s to 5m. Default
+	// 30s.
+	ClockSkew time.Duration `koanf:"clock_skew" of:"oidc"`
+	// Opaque says how access tokens that are no JWTs are looked up: by
+	// OpaqueIntrospection or OpaqueUserInfo. Empty: the issuer is shown none.
+	Opaque string `koanf:"opaque" of:"oidc"`
+	// UserInfo has the claims of the userinfo endpoint added to those of the token.
+	UserInfo bool `koanf:"userinfo" of:"oidc"`
+	// ClientID and ClientSecret are for the introspection.
+	ClientID     string        `koanf:"client_id" of:"oidc"`
+	ClientSecret flavor.Secret `koanf:"client_secret" of:"oidc"`
+	// IntrospectionURL, UserInfoURL and JWKSURL, where set, go before what the
+	// issuer's discovery document says.
+	IntrospectionURL string `koanf:"introspection_url" of:"oidc"`
+	UserInfoURL      string `koanf:"userinfo_url" of:"oidc"`
+	JWKSURL          string `koanf:"jwks_url" of:"oidc"`
+	// NameClaims are the claims of which the first that is there is the user's
+	// name. Default name, preferred_username, email, sub.
+	NameClaims Texts `koanf:"name_claims" of:"oidc"`
 
 	// Roles and Regions say which rights claims are worth.
 	Roles   []RoleRule   `koanf:"roles" of:"oidc keystone"`
@@ -92,6 +136,21 @@ func (c ProviderConfig) WithDefaults() ProviderConfig {
 		c.ManagerRole = cmp.Or(c.ManagerRole, RoleManager)
 		c.OwnerRole = cmp.Or(c.OwnerRole, RoleOwner)
 	}
+	if c.Type == TypeOIDC {
+		c.Name = cmp.Or(c.Name, TypeOIDC)
+		c.ClockSkew = cmp.Or(c.ClockSkew, 30*time.Second)
+		for _, list := range []struct {
+			of       *Texts
+			absently Texts
+		}{
+			{&c.AudienceClaims, Texts{"aud"}}, {&c.Tokens, Texts{kindAccess, kindID}}, {&c.Algorithms, algorithms},
+			{&c.NameClaims, Texts{"name", "preferred_username", "email", "sub"}},
+		} {
+			if *list.of == nil {
+				*list.of = slices.Clone(list.absently)
+			}
+		}
+	}
 	if c.Type == TypeKeyRock || c.Type == TypeOIDC || c.Type == TypeKeystone {
 		c.Timeout = cmp.Or(c.Timeout, 2*time.Second)
 		c.CacheSize = cmp.Or(c.CacheSize, 10_000)
@@ -110,7 +169,9 @@ func (c ProviderConfig) Validate() error {
 		c.validateKeyRock(wrong)
 	case TypeAccounts:
 		c.validateAccounts(wrong)
-	case TypeOIDC, TypeKeystone:
+	case TypeOIDC:
+		c.validateOIDC(wrong)
+	case TypeKeystone:
 		wrong("type: %s is not in this version", c.Type)
 		return errors.Join(errs...)
 	case "":
@@ -127,6 +188,83 @@ func (c ProviderConfig) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Distinct tells which of cfg cannot stand beside another one, as an errors.Join
+// of errors that each begin with the setting's path inside cfg and a colon.
+func Distinct(cfg []ProviderConfig) error {
+	var errs []error
+	names := map[string]string{TypeKeyRock: "a type", TypeAccounts: "a type", TypeKeystone: "a type"}
+	issuers := make(map[string]string)
+	for i, c := range cfg {
+		if c = c.WithDefaults(); c.Type != TypeOIDC {
+			continue
+		}
+		at := fmt.Sprintf("identity[%d]", i)
+		if other, taken := names[c.Name]; taken {
+			errs = append(errs, fmt.Errorf("%s.name: %s is the name of %s already: users are told apart by it", at, c.Name, other))
+		}
+		if other, taken := issuers[c.Issuer]; taken && c.Issuer != "" {
+			errs = append(errs, fmt.Errorf("%s.issuer: is that of %s already: name several clients in its audience", at, other))
+		}
+		names[c.Name], issuers[c.Issuer] = at, at
+	}
+	return errors.Join(errs...)
+}
+
+// maxSkew is more than any clock that is set at all is wrong by.
+const maxSkew = 5 * time.Minute
+
+// validName is what may be part of a key, as oidc/4711.
+var validName = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z`)
+
+func (c ProviderConfig) validateOIDC(wrong func(string, ...any)) {
+	if !validName.MatchString(c.Name) {
+		wrong("name: must have 1 to 64 letters, digits and . _ -, such as egi")
+	}
+	if c.Issuer == "" {
+		wrong("issuer: is missing: give it exactly as tokens have it in iss, such as https://aai.egi.eu/auth/realms/egi")
+	} else if !httpURL(c.Issuer, false) || strings.Contains(c.Issuer, "?") {
+		wrong("issuer: must be an http or https URL with a host, without user, query and fragment")
+	}
+	if len(c.Audience) == 0 || slices.Contains(c.Audience, "") {
+		wrong("audience: is missing: name the clients or services whose tokens are good here; without it, so is a token that a user gave to any other service")
+	}
+	claims := func(key string, of Texts) {
+		if len(of) == 0 || slices.ContainsFunc(of, func(claim string) bool { return !validClaim(claim) }) {
+			wrong("%s: must be claims' paths, such as [aud, azp]", key)
+		}
+	}
+	claims("audience_claims", c.AudienceClaims)
+	claims("name_claims", c.NameClaims)
+	oneOf := func(key string, list Texts, known ...string) {
+		if len(list) == 0 || slices.ContainsFunc(list, func(value string) bool { return !slices.Contains(known, value) }) {
+			wrong("%s: must be a list of %s", key, strings.Join(known, ", "))
+		}
+	}
+	oneOf("tokens", c.Tokens, kindAccess, kindID)
+	oneOf("algorithms", c.Algorithms, algorithms...)
+	if c.ClockSkew < time.Second || c.ClockSkew > maxSkew {
+		wrong("clock_skew: must be between 1s and %s", maxSkew)
+	}
+	for _, at := range []struct{ key, url string }{{"introspection_url", c.IntrospectionURL}, {"userinfo_url", c.UserInfoURL}, {"jwks_url", c.JWKSURL}} {
+		if at.url != "" && !httpURL(at.url, false) {
+			wrong("%s: must be an http or https URL with a host, without user and fragment", at.key)
+		}
+	}
+	switch c.Opaque {
+	case OpaqueIntrospection:
+		if c.ClientID == "" || c.ClientSecret == "" {
+			wrong("client_id: opaque: introspection needs client_id and client_secret, which the issuer gives to a client")
+		}
+	case OpaqueUserInfo, "":
+		if c.ClientID != "" || c.ClientSecret != "" || c.IntrospectionURL != "" {
+			wrong("opaque: client_id, client_secret and introspection_url are for opaque: introspection")
+		}
+	default:
+		wrong("opaque: %q is unknown: write introspection or userinfo, or leave it out", c.Opaque)
+	}
+	c.validateAsked(wrong)
 }
 
 // validateAsked checks what every provider has that is asked over HTTP.

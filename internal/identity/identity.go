@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
@@ -52,7 +53,8 @@ type Credential struct {
 // Chain is the configured identity providers in their order. It is safe for
 // concurrent use.
 type Chain struct {
-	tokens []Provider
+	tokens []Provider // who are asked about opaque tokens
+	jwts   []*openID  // each is asked about the JWTs of its issuer
 	basics []BasicProvider
 	close  []func()
 }
@@ -94,9 +96,19 @@ func New(cfg []ProviderConfig, opts ...Option) (*Chain, error) {
 			k := newKeyRock(p, s)
 			c.tokens = append(c.tokens, k)
 			c.close = append(c.close, k.transport.CloseIdleConnections)
+		case TypeOIDC:
+			o := newOpenID(p, s)
+			c.jwts = append(c.jwts, o)
+			if p.Opaque != "" {
+				c.tokens = append(c.tokens, o)
+			}
+			c.close = append(c.close, o.transport.CloseIdleConnections)
 		case TypeAccounts:
 			c.basics = append(c.basics, newAccounts(p.Users, s.now))
 		}
+	}
+	if err := Distinct(cfg); err != nil {
+		errs = append(errs, err)
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -119,12 +131,7 @@ func (c *Chain) Close() {
 func (c *Chain) Authenticate(ctx context.Context, cred Credential) (flavor.Principal, error) {
 	switch cred.Kind {
 	case Token:
-		if err := c.presentable(cred.Token); err != nil {
-			return flavor.Principal{}, err
-		}
-		return firstOf(c.tokens, "token", func(p Provider) (flavor.Principal, error) {
-			return p.Token(ctx, cred.Token)
-		})
+		return c.token(ctx, cred.Token)
 	case Basic:
 		return firstOf(c.basics, "user name and password", func(p BasicProvider) (flavor.Principal, error) {
 			return p.Basic(ctx, cred.User, cred.Password)
@@ -133,17 +140,34 @@ func (c *Chain) Authenticate(ctx context.Context, cred Credential) (flavor.Princ
 	return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "no credential was sent: send a token or a user name and password")
 }
 
-// presentable refuses, before anyone is asked, a token that is nobody's here.
-func (c *Chain) presentable(token flavor.Secret) error {
+// token shows a token to those it may be shown to. A JWT is its issuer's alone,
+// whatever its signature, and Keystone's tokens are Keystone's.
+func (c *Chain) token(ctx context.Context, token flavor.Secret) (flavor.Principal, error) {
+	// Whose JWT it is takes some reading, which a remembered one does not need.
+	if strings.HasPrefix(string(token), jwtPrefix) {
+		for _, o := range c.jwts {
+			if v, ok := o.memory.recall(o.memory.digest(token)); ok {
+				return v.who, v.err
+			}
+		}
+	}
 	switch shapeOf(token) {
 	case malformed:
-		return flavor.Errorf(flavor.CodeUnauthorized, "the token is empty, longer than %d bytes, or holds blanks or control characters", maxToken)
-	case jwt:
-		return flavor.Errorf(flavor.CodeUnauthorized, "the token is a JWT, and no provider is configured for its issuer")
+		return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "the token is empty, longer than %d bytes, or holds blanks or control characters", maxToken)
 	case fernet:
-		return flavor.Errorf(flavor.CodeUnauthorized, "the token is Keystone's, and Keystone is not configured as an identity provider")
+		return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "the token is Keystone's, and Keystone is not configured as an identity provider")
+	case jwt:
+		issuer := issuerOf(token)
+		for _, o := range c.jwts {
+			if o.issuer == issuer {
+				return o.JWT(ctx, token)
+			}
+		}
+		return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "the token is a JWT, and no provider is configured for its issuer")
 	}
-	return nil
+	return firstOf(c.tokens, "token", func(p Provider) (flavor.Principal, error) {
+		return p.Token(ctx, token)
+	})
 }
 
 func firstOf[P any](providers []P, what string, ask func(P) (flavor.Principal, error)) (flavor.Principal, error) {

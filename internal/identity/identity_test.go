@@ -120,7 +120,7 @@ func TestNewRefuses(t *testing.T) {
 	if err == nil {
 		t.Fatal("it was accepted")
 	}
-	for _, want := range []string{"oidc is not in this version", "url: must be", "timeout: must be above 0", "users: is missing"} {
+	for _, want := range []string{"issuer: is missing", "url: must be", "timeout: must be above 0", "users: is missing"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in the error: %v", want, err)
 		}

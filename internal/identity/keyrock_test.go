@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -500,6 +501,13 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
+// answering answers every request with these bytes.
+func answering(body []byte) roundTripper {
+	return func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(body))}, nil
+	}
+}
+
 // Whoever tries tokens fills no memory, and makes nobody else's be forgotten.
 func TestKeyRockFlood(t *testing.T) {
 	const size = 1000
@@ -549,9 +557,7 @@ func FuzzKeyRockAnswer(f *testing.F) {
 	}
 	k := chain.tokens[0].(*keyRock)
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		k.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(answer)))}, nil
-		})
+		k.client.Transport = answering(answer)
 		who, err := k.ask(context.Background(), "t")
 		switch {
 		case err != nil && flavor.CodeOf(err) != flavor.CodeUnavailable:

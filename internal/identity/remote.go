@@ -46,7 +46,7 @@ func newRemote(name string, timeout time.Duration, check control) *remote {
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 	r.client = &http.Client{
-		Transport: r.transport,
+		Transport: bounded{r.transport},
 		// A redirect would carry the token to wherever it points.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -61,7 +61,7 @@ func (r *remote) do(req *http.Request) (status int, body []byte, err error) {
 	defer cancel()
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "flavorsync")
-	res, err := r.client.Do(req.WithContext(ctx))
+	res, err := r.client.Do(req.WithContext(ctx)) //nolint:gosec // the operator configures who is asked, or trusts the issuer that says so
 	if err != nil {
 		return 0, nil, r.broken(ctx, req.URL.Host, "cannot be reached", err)
 	}
@@ -71,19 +71,45 @@ func (r *remote) do(req *http.Request) (status int, body []byte, err error) {
 		_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
 		return res.StatusCode, nil, nil
 	}
-	body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
-	switch {
-	case err != nil:
+	if body, err = io.ReadAll(res.Body); err != nil {
 		return 0, nil, r.broken(ctx, req.URL.Host, "broke off its answer", err)
-	case len(body) > maxAnswer:
-		return 0, nil, r.nonsense(req.URL.Host, "more than %d bytes", maxAnswer)
 	}
 	return res.StatusCode, body, nil
 }
 
+// errTooLong is what reading an answer of more than maxAnswer bytes ends with.
+var errTooLong = fmt.Errorf("more than %d bytes", maxAnswer)
+
+// bounded makes reading an answer end at maxAnswer bytes, whoever reads it.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := b.RoundTripper.RoundTrip(req)
+	if err == nil {
+		res.Body = &boundedBody{res.Body, maxAnswer}
+	}
+	return res, err
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, errTooLong
+	}
+	return n, err
+}
+
 // broken is the error where no whole answer came.
 func (r *remote) broken(ctx context.Context, host, what string, err error) error {
-	if ctx.Err() != nil {
+	switch {
+	case errors.Is(err, errTooLong):
+		return r.nonsense(host, "%w", errTooLong)
+	case ctx.Err() != nil:
 		what = "did not answer within " + r.timeout.String()
 	}
 	return unavailable("the identity provider %s at %s %s: %w", r.name, host, what, withoutQuotes(err))

@@ -5,11 +5,16 @@ import (
 	"encoding/json"
 	"strings"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	"github.com/flavorsync/flavorsync/internal/flavor"
 )
 
 // maxToken is the longest token anyone is asked about, in bytes.
 const maxToken = 16 << 10
+
+// jwtPrefix is how nearly every JWT begins: {" in base64url.
+const jwtPrefix = "eyJ"
 
 // shape is what a token looks like, which decides who may see it.
 type shape int
@@ -59,6 +64,25 @@ func isJWT(t string) bool {
 	}
 	var fields map[string]json.RawMessage
 	return json.Unmarshal(decoded, &fields) == nil && fields["alg"] != nil
+}
+
+// issuerOf is the issuer that a JWT says it is of, "" where it says none.
+func issuerOf(token flavor.Secret) string {
+	_, rest, _ := strings.Cut(string(token), ".")
+	payload, _, _ := strings.Cut(rest, ".")
+	text, err := decodePart(payload)
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	// This decoder refuses a name that is there twice, of which others might read
+	// the other one.
+	if jsonv2.Unmarshal(text, &claims) != nil {
+		return ""
+	}
+	return claims.Issuer
 }
 
 func decodePart(part string) ([]byte, error) {
