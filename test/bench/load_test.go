@@ -68,13 +68,15 @@ func send(address string, request []byte, until time.Time) (n int, err error) {
 
 // skipAnswer reads one answer, which must be a 200 with a Content-Length: a
 // client that does more would be the slower half of what is measured.
-func skipAnswer(r *bufio.Reader) error {
+func skipAnswer(r *bufio.Reader) error { return skipAnswerOf(r, http.StatusOK) }
+
+func skipAnswerOf(r *bufio.Reader, status int) error {
 	line, err := r.ReadSlice('\n')
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
-		return fmt.Errorf("answered %q", line)
+	if code, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 ")); !ok || !bytes.HasPrefix(code, strconv.AppendInt(nil, int64(status), 10)) {
+		return fmt.Errorf("answered %q, not %d", line, status)
 	}
 	length := -1
 	for {

@@ -126,6 +126,7 @@ func bare(b *testing.B, body []byte) (address string) {
 type product struct {
 	address string
 	base    string
+	pid     int
 }
 
 // serve starts it, with more settings beside its own, by their section.
@@ -151,8 +152,9 @@ func serve(b *testing.B, keystone string, cloud *simstack.Stack, more ...map[str
 	if err := os.WriteFile(file, cfg, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	address := listen(b, exec.Command(binary, "serve", "--config", file))
-	return product{address: address, base: "http://" + address + "/v1"}
+	cmd := exec.Command(binary, "serve", "--config", file)
+	address := listen(b, cmd)
+	return product{address: address, base: "http://" + address + "/v1", pid: cmd.Process.Pid}
 }
 
 // call asks as a manager; body is marshalled where there is one.
