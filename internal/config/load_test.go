@@ -115,6 +115,17 @@ var fullConfig = Config{
 	}}},
 }
 
+// openid is an issuer with the documented defaults, changed.
+func openid(name, issuer string, change func(*identity.ProviderConfig)) identity.ProviderConfig {
+	c := identity.ProviderConfig{
+		Type: "oidc", Name: name, Issuer: issuer, AudienceClaims: identity.Texts{"aud"}, Tokens: identity.Texts{"access", "id"},
+		Algorithms: identity.Texts{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"},
+		ClockSkew:  30 * time.Second, NameClaims: identity.Texts{"name", "preferred_username", "email", "sub"}, Timeout: 2 * time.Second, CacheSize: 10000,
+	}
+	change(&c)
+	return c
+}
+
 func TestFile(t *testing.T) {
 	got, err := Load(write(t, full), nil)
 	if err != nil {
@@ -430,6 +441,26 @@ func TestExample(t *testing.T) {
 	}
 	if len(c.Identity) != 1 || len(c.Identity[0].Users) != 1 || c.Identity[0].Users[0].Regions[0] != "Spain2" {
 		t.Errorf("the commented accounts are %+v", c.Identity)
+	}
+
+	// The commented issuer shows every setting, and tells the defaults.
+	_, after, _ := strings.Cut(string(text), "  #   - type: oidc")
+	block, _, _ := strings.Cut(after, "\n\n")
+	commented = "identity:\n  - type: oidc" + strings.ReplaceAll(block, "\n  #   ", "\n  ")
+	if c, err = Load(write(t, commented), nil); err != nil {
+		t.Fatalf("the commented issuer does not load: %v\n%s", err, commented)
+	}
+	shown := c.Identity[0]
+	if diff := cmp.Diff(openid("oidc", shown.Issuer, func(c *identity.ProviderConfig) {
+		c.Audience, c.Roles, c.Regions = shown.Audience, shown.Roles, shown.Regions
+		c.Opaque, c.ClientID, c.ClientSecret = shown.Opaque, shown.ClientID, shown.ClientSecret
+	}), shown, equal); diff != "" {
+		t.Errorf("the commented issuer has other values than the defaults:\n%s", diff)
+	}
+	for f := range reflect.TypeFor[identity.ProviderConfig]().Fields() {
+		if name := f.Tag.Get("koanf"); slices.Contains(strings.Fields(f.Tag.Get("of")), "oidc") && !strings.Contains(block, " "+name+":") {
+			t.Errorf("the commented issuer does not show %s", name)
+		}
 	}
 }
 

@@ -132,6 +132,14 @@ func TestKeyRockPrincipal(t *testing.T) {
 			flavor.Principal{ID: "m", Name: "m", Provider: "keyrock", Roles: []string{"InfrastructureOwner"}, Regions: []string{"Trento"}},
 		},
 		{"the application that is configured", ownerOfTrento, func(c *ProviderConfig) { c.AppID = "app" }, ada},
+		{
+			"the Keystone user, where KeyRock tells", `{"id": "m", "attributes": {"keystone_user": "5f7e"}}`,
+			func(c *ProviderConfig) { c.KeystoneUserClaim = "attributes.keystone_user" }, flavor.Principal{ID: "m", Name: "m", Provider: "keyrock", KeystoneUser: "5f7e"},
+		},
+		{
+			"the Keystone user, where KeyRock tells several", `{"id": "m", "keystone_user": ["5f7e", "6a8f"]}`,
+			func(c *ProviderConfig) { c.KeystoneUserClaim = "keystone_user" }, flavor.Principal{ID: "m", Name: "m", Provider: "keyrock"},
+		},
 		{"what XML cannot carry", `{"id": "m", "displayName": "a\u0000b\uffff", "roles": [{"name": "x\u0007"}]}`, nil, flavor.Principal{ID: "m", Name: "a\ufffdb\ufffd", Provider: "keyrock", Roles: []string{"x\ufffd"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

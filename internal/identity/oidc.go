@@ -95,14 +95,13 @@ func (o *openID) judge(ctx context.Context, token flavor.Secret, find func(conte
 		if err != nil {
 			return verdict{err: err, until: until}
 		}
-		expiry := until
 		if o.userInfo {
 			if err := o.addUserInfo(ctx, token, claims); err != nil {
 				return verdict{err: err}
 			}
 		}
 		who, err := o.principal(claims)
-		return verdict{who: who, err: err, until: expiry}
+		return verdict{who: who, err: err, until: until}
 	})
 }
 

@@ -2,7 +2,9 @@ package identity
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -290,6 +292,42 @@ func TestOIDCSettings(t *testing.T) {
 				expectCode(t, err, flavor.CodeUnauthorized)
 			}
 		})
+	}
+}
+
+// Every algorithm that may sign is understood, whatever key its issuer has.
+func TestOIDCAlgorithms(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve := func(c elliptic.Curve) *ecdsa.PrivateKey {
+		key, err := ecdsa.GenerateKey(c, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]crypto.Signer{"ES256": curve(elliptic.P256()), "ES384": curve(elliptic.P384()), "ES512": curve(elliptic.P521()), "EdDSA": edKey}
+	for _, algorithm := range algorithms {
+		key, ok := keys[algorithm]
+		if !ok {
+			key = rsaKey
+		}
+		set, err := json.Marshal(map[string]any{"keys": []any{jose.JSONWebKey{Key: key.Public(), KeyID: "k"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := ProviderConfig{Type: TypeOIDC, Issuer: "https://idm.example.org", JWKSURL: newIDM(t, text(200, string(set))).URL, Audience: Texts{"us"}}
+		claims := map[string]any{"iss": cfg.Issuer, "aud": "us", "sub": "ada", "exp": time.Now().Add(time.Hour).Unix()}
+		signed := oidctest.Sign(t, jose.SignatureAlgorithm(algorithm), key, claims, map[string]any{"kid": "k"})
+		if _, err := token(newChain(t, today(), cfg), flavor.Secret(signed)); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
+		}
 	}
 }
 
