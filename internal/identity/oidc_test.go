@@ -17,6 +17,7 @@ import (
 	"maps"
 	"math/big"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -173,6 +174,7 @@ func TestOIDCRefuses(t *testing.T) {
 		{"other claims under the signature", parts[0] + "." + b64(strings.Replace(string(payload), "ada", "eve", 1)) + "." + parts[2], false},
 		{"without signature", parts[0] + "." + parts[1] + ".", false},
 		{"crit", oidctest.Sign(t, jose.RS256, private, good, map[string]any{"kid": kid, "crit": []string{"exp"}, "exp": in(time.Hour)}), false},
+		{"crit that go-jose understands", oidctest.Sign(t, jose.RS256, private, good, map[string]any{"kid": kid, "crit": []string{"b64"}, "b64": true}), false},
 		{"b64", b64(`{"alg":"RS256","kid":"`+kid+`","b64":false,"crit":["b64"]}`) + "." + parts[1] + "." + parts[2], false},
 		{"alg twice", b64(`{"alg":"RS256","alg":"none","kid":"`+kid+`"}`) + "." + parts[1] + "." + parts[2], false},
 		{"a logout token", p.Sign(t, with("events", map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}), nil), false},
@@ -329,6 +331,17 @@ func TestOIDCAlgorithms(t *testing.T) {
 			t.Errorf("%s: %v", algorithm, err)
 		}
 	}
+	// A key is good for the algorithm that it is published for, and no other.
+	set, err := json.Marshal(map[string]any{"keys": []any{jose.JSONWebKey{Key: rsaKey.Public(), KeyID: "k", Algorithm: "PS256"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := ProviderConfig{Type: TypeOIDC, Issuer: "https://idm.example.org", JWKSURL: newIDM(t, text(200, string(set))).URL, Audience: Texts{"us"}}
+	claims := map[string]any{"iss": cfg.Issuer, "aud": "us", "sub": "ada", "exp": time.Now().Add(time.Hour).Unix()}
+	for algorithm, want := range map[jose.SignatureAlgorithm]flavor.Code{jose.PS256: "", jose.RS256: flavor.CodeUnauthorized} {
+		_, err := token(newChain(t, today(), cfg), flavor.Secret(oidctest.Sign(t, algorithm, rsaKey, claims, map[string]any{"kid": "k"})))
+		expectCode(t, err, want)
+	}
 }
 
 func mergedClaims(claims map[string]any, name string, value any) map[string]any {
@@ -434,8 +447,12 @@ func TestOIDCRotation(t *testing.T) {
 	p.Retire()
 	now.advance(keysFor)
 	ask(old, "") // and the keys are fetched beside it
-	o := chain.jwts[0]
-	<-o.keys.start(context.Background()) // joins that fetch, or comes after it
+	for begun := time.Now(); p.Asked(oidctest.Keys) == 4; runtime.Gosched() {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("keys of ten minutes ago are not fetched anew")
+		}
+	}
+	<-chain.jwts[0].keys.start(context.Background()) // until that fetch has landed
 	now.advance(goodFor)
 	ask(old, flavor.CodeUnauthorized)
 	ask(rotated, "")
