@@ -12,6 +12,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/marketplace"
 	"github.com/flavorsync/flavorsync/internal/openstack"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 	"github.com/flavorsync/flavorsync/internal/store"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
@@ -116,7 +117,7 @@ type service struct {
 
 // newService opens the database and wires the product. Close it.
 func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner) (*service, error) {
-	chain, err := identity.New(cfg.Identity)
+	chain, err := identity.New(cfg.Identity, identity.WithOutgoing(outgoing.Config{AllowHTTP: cfg.Outgoing.AllowHTTP, AllowNetworks: cfg.Outgoing.AllowNetworks}))
 	if err != nil {
 		return nil, err
 	}

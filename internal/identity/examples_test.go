@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/identity/oidctest"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // The ready-made examples load as they are, and give the users of such a provider
@@ -134,7 +136,7 @@ func load(t *testing.T, name string) []identity.ProviderConfig {
 func build(t *testing.T, cfg identity.ProviderConfig) *identity.Chain {
 	t.Helper()
 	cfg.Timeout = time.Minute
-	chain, err := identity.New([]identity.ProviderConfig{cfg})
+	chain, err := identity.New([]identity.ProviderConfig{cfg}, identity.WithOutgoing(outgoing.Config{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}))
 	if err != nil {
 		t.Fatal(err)
 	}

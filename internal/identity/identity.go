@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // Provider is an identity provider that knows tokens.
@@ -63,18 +63,16 @@ type Chain struct {
 type Option func(*settings)
 
 type settings struct {
-	now     func() time.Time
-	control control
+	now   func() time.Time
+	calls outgoing.Config
 }
 
 // WithClock replaces time.Now as the clock by which answers are remembered.
 func WithClock(now func() time.Time) Option { return func(s *settings) { s.now = now } }
 
-// WithDialControl has each connection to a provider checked by a net.Dialer's
-// ControlContext before it is made.
-func WithDialControl(check func(ctx context.Context, network, address string, c syscall.RawConn) error) Option {
-	return func(s *settings) { s.control = check }
-}
+// WithOutgoing lets providers be asked by plain http, or in other networks than
+// the public ones, where cfg allows it.
+func WithOutgoing(cfg outgoing.Config) Option { return func(s *settings) { s.calls = cfg } }
 
 // New makes the providers of cfg, to be asked in that order. What is not set
 // has its default. All errors of cfg come at once.

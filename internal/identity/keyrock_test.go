@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
 // clock is a clock that stands still until it is told.
@@ -69,9 +71,12 @@ const ownerOfTrento = `{"id": "u1", "displayName": "Ada", "app_id": "app", "role
 
 var ada = flavor.Principal{ID: "u1", Name: "Ada", Provider: "keyrock", Roles: []string{"InfrastructureOwner", "user"}, Regions: []string{"Trento"}}
 
+// onLoopback lets the servers of tests be asked.
+var onLoopback = WithOutgoing(outgoing.Config{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+
 func newChain(t *testing.T, c *clock, cfg ...ProviderConfig) *Chain {
 	t.Helper()
-	chain, err := New(cfg, WithClock(c.now))
+	chain, err := New(cfg, WithClock(c.now), onLoopback)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -552,6 +557,27 @@ func TestKeyRockFlood(t *testing.T) {
 	if n := k.memory.good.Len(); n != size {
 		t.Errorf("%d accepted tokens are remembered, want %d", n, size)
 	}
+}
+
+// A provider is called like everybody else: a name in the operator's own file may
+// come to mean another address, too.
+func TestGuarded(t *testing.T) {
+	s := newIDM(t, text(200, ownerOfTrento))
+	for setting, calls := range map[string]outgoing.Config{
+		"outgoing.allow_networks": {AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		"outgoing.allow_http":     {AllowNetworks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+	} {
+		chain, err := New([]ProviderConfig{keyrock(s)}, WithOutgoing(calls))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = token(chain, "s3cret")
+		expectCode(t, err, flavor.CodeUnavailable)
+		if !strings.Contains(err.Error(), setting) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("the error does not name %s alone: %v", setting, err)
+		}
+	}
+	s.expect(t, 0)
 }
 
 // Whatever KeyRock answers, nobody comes in without an id or owns what cannot
