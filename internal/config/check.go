@@ -27,6 +27,11 @@ func (l *loader) check(c *Config) {
 			l.wrong("metrics_listen", "is the address of listen: give it another port")
 		}
 	}
+	for i, n := range c.TrustedProxies {
+		if n.Addr().Is4In6() {
+			l.wrong(fmt.Sprintf("trusted_proxies[%d]", i), "%s is IPv4 written as IPv6: write it as in 10.0.0.0/8", n)
+		}
+	}
 	switch dsn := string(c.Database.DSN); c.Database.Driver {
 	case "sqlite":
 		if dsn == "" {
@@ -160,6 +165,9 @@ func (c *Config) Warnings() []string {
 	}
 	if slices.ContainsFunc(c.Outgoing.AllowNetworks, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
 		warn("outgoing.allow_networks: allows every address, so whoever registers an infrastructure may have this machine and its network called")
+	}
+	if slices.ContainsFunc(c.TrustedProxies, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
+		warn("trusted_proxies: trusts every address, so every caller may choose the address that the log, the audit and limits.failed_logins_per_minute go by")
 	}
 	for _, warning := range c.GLUE2.Warnings() {
 		warn("glue2.%s", warning)

@@ -15,8 +15,9 @@ import (
 // Config is the configuration; its fields mirror the YAML. What is secret in it
 // prints as stars.
 type Config struct {
-	Listen            string                    `koanf:"listen"`         // host:port of the API
-	MetricsListen     string                    `koanf:"metrics_listen"` // host:port of /metrics; "" for none
+	Listen            string                    `koanf:"listen"`          // host:port of the API
+	MetricsListen     string                    `koanf:"metrics_listen"`  // host:port of /metrics; "" for none
+	TrustedProxies    []netip.Prefix            `koanf:"trusted_proxies"` // whose X-Forwarded-For and -Proto are believed
 	Database          Database                  `koanf:"database"`
 	KeystoneURL       string                    `koanf:"keystone_url"`       // the federation's own Keystone; "" for none
 	CredentialsKeyset string                    `koanf:"credentials_keyset"` // path of the tink keyset

@@ -68,6 +68,7 @@ func TestDefaults(t *testing.T) {
 const full = `
 listen: "[::1]:9000"
 metrics_listen: :9100
+trusted_proxies: [192.0.2.1/32, "2001:db8::/64"]
 database: {driver: mysql, dsn: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"}
 keystone_url: https://cloud.example.org:5000/v3
 credentials_keyset: /etc/flavorsync/keyset.json
@@ -89,6 +90,7 @@ const publicKey = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA5wXCLwaivZDCnKEuh
 
 var fullConfig = Config{
 	Listen: "[::1]:9000", MetricsListen: ":9100",
+	TrustedProxies:    []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/64")},
 	Database:          Database{Driver: "mysql", DSN: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"},
 	KeystoneURL:       "https://cloud.example.org:5000/v3",
 	CredentialsKeyset: "/etc/flavorsync/keyset.json",
@@ -144,6 +146,7 @@ func TestEnvironment(t *testing.T) {
 		"FLAVORSYNC_LISTEN=overridden:1",
 		"FLAVORSYNC_LISTEN=[::1]:9000",
 		"FLAVORSYNC_METRICS_LISTEN=:9100",
+		`FLAVORSYNC_TRUSTED_PROXIES=[192.0.2.1/32, "2001:db8::/64"]`,
 		"FLAVORSYNC_DATABASE_DRIVER=mysql",
 		"FLAVORSYNC_DATABASE_DSN=flavorsync:s3cret#:@tcp(db:3306)/flavorsync",
 		"FLAVORSYNC_KEYSTONE_URL=https://cloud.example.org:5000/v3",
@@ -224,6 +227,9 @@ func TestWrong(t *testing.T) {
 		{"networks", "outgoing: {allow_networks: [10.0.0.1, 10.0.0.1/8, x, 5]}", nil, []string{
 			"outgoing.allow_networks[0]: 10.0.0.1 is an address: write the network 10.0.0.1/32", "outgoing.allow_networks[1]: 10.0.0.1/8 is an address inside a network: write the network 10.0.0.0/8",
 			`outgoing.allow_networks[2]: "x" is no network`, "outgoing.allow_networks[3]: must be a network",
+		}},
+		{"proxies", "trusted_proxies: [10.0.0.1, '::ffff:10.0.0.0/104']", nil, []string{
+			"trusted_proxies[0]: 10.0.0.1 is an address: write the network 10.0.0.1/32", "trusted_proxies[1]: ::ffff:10.0.0.0/104 is IPv4 written as IPv6",
 		}},
 		{"addresses", "{listen: '8080', metrics_listen: 'localhost:http'}", nil, []string{`listen: "8080" is no address`, `metrics_listen: "localhost:http" is no address`}},
 		{"one address for both", "{listen: ':80', metrics_listen: ':80'}", nil, []string{"metrics_listen: is the address of listen"}},

@@ -103,8 +103,8 @@ func (k *call) log(err error) {
 		slog.Float64("duration_ms", float64(time.Since(k.started).Microseconds())/1000),
 		slog.String("request_id", k.id),
 		slog.Int64("bytes", response.Size),
-		slog.String("remote", r.RemoteAddr),
 	)
+	attrs = k.appendRemote(attrs)
 	if k.who.Provider != "" {
 		attrs = append(attrs, slog.String("caller", k.who.Provider+"/"+k.who.ID))
 	}
@@ -117,6 +117,18 @@ func (k *call) log(err error) {
 		attrs = append(attrs, slog.String("error", k.redact(causes(err))))
 	}
 	k.s.cfg.Log.LogAttrs(k.ctx, level, "request", attrs...)
+}
+
+// appendRemote tells where the request comes from: the connection's other end, or,
+// from a proxy of ours, the address that it names.
+func (k *call) appendRemote(attrs []slog.Attr) []slog.Attr {
+	peer := k.Request().RemoteAddr
+	if len(k.s.cfg.TrustedProxies) > 0 {
+		if a, ok := parseHop(peer); ok && a.String() != k.RealIP() {
+			return append(attrs, slog.String("remote", k.RealIP()), slog.String("proxy", peer))
+		}
+	}
+	return append(attrs, slog.String("remote", peer))
 }
 
 // withoutToken is path up to an access_token that a client has put into it, by

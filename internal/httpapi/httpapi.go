@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -108,6 +109,10 @@ type Config struct {
 	OpenAPI  []byte                      // served at /openapi.yaml; 404 where nil
 	XSD      []byte                      // served at /flavorsync.xsd; 404 where nil
 
+	// TrustedProxies are the networks of proxies before us: from there, and only
+	// from there, X-Forwarded-For and X-Forwarded-Proto are believed.
+	TrustedProxies []netip.Prefix
+
 	RequestsPerSecond     int // for each caller; 0 is no limit
 	FailedLoginsPerMinute int // for each address with basic credentials; 0 is no limit
 
@@ -160,8 +165,8 @@ func New(cfg Config) *Server {
 	if cfg.FailedLoginsPerMinute > 0 {
 		s.logins = newLoginLimits(cfg.FailedLoginsPerMinute)
 	}
-	// Whoever stands before us may write X-Forwarded-For as they like.
-	s.echo.IPExtractor = echo.ExtractIPDirect()
+	// What RealIP answers, here and wherever an address is kept or counted.
+	s.echo.IPExtractor = proxies(cfg.TrustedProxies).client
 	s.echo.Use(s.edge)
 	s.register()
 	return s
