@@ -32,6 +32,20 @@ type call struct {
 	failedLogin bool
 	who         flavor.Principal
 	trace       *openstack.Trace
+	values      [3]string // of the headers below: each in its place, so that none is allocated
+}
+
+// The places of call.values.
+const (
+	requestIDValue = iota
+	tagValue
+	lengthValue
+)
+
+// headerValue is one value of a header that every request has another one of.
+func (k *call) headerValue(place int, value string) []string {
+	k.values[place] = value
+	return k.values[place : place+1 : place+1]
 }
 
 // trimSlash takes one trailing slash off the path.

@@ -138,20 +138,10 @@ func (l *resourceLocks) lock(ctx context.Context, resource string, alone bool) (
 	}, nil
 }
 
-// Shared by all answers; net/http does not modify them.
-var (
-	vary    = []string{"Accept, X-Auth-Token, Authorization, X-Auth-Token-KeyStone, user, password"}
-	private = []string{"private"}
-	noStore = []string{"no-store"}
-	nosniff = []string{"nosniff"}
-)
-
 // representation answers a GET with a body whose tag is known, or with 304.
 func (k *call) representation(contentType []string, body []byte, tag, length string) error {
 	h := k.Response().Header()
-	h["Etag"] = []string{tag}
-	h["Vary"] = vary
-	h["Cache-Control"] = private
+	h["Etag"] = k.headerValue(tagValue, tag)
 	if theirs, ok := k.Request().Header["If-None-Match"]; ok && matches(theirs, tag, false) {
 		k.Response().WriteHeader(http.StatusNotModified)
 		return nil
@@ -163,7 +153,7 @@ func (k *call) representation(contentType []string, body []byte, tag, length str
 func (k *call) write(status int, contentType []string, body []byte, length string) error {
 	h := k.Response().Header()
 	h["Content-Type"] = contentType
-	h["Content-Length"] = []string{length}
+	h["Content-Length"] = k.headerValue(lengthValue, length)
 	k.Response().WriteHeader(status)
 	if k.Request().Method == http.MethodHead {
 		return nil

@@ -34,8 +34,8 @@ func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		k.id = requestID(r.Header.Get(requestIDHeader))
 		h := c.Response().Header()
-		h[requestIDHeader] = []string{k.id}
-		h["X-Content-Type-Options"] = nosniff
+		h[requestIDHeader] = k.headerValue(requestIDValue, k.id)
+		s.common(h, r)
 		err := k.run(next)
 		if err != nil && !c.Response().Committed {
 			k.fail(err)
@@ -123,7 +123,7 @@ func (k *call) log(err error) {
 // from a proxy of ours, the address that it names.
 func (k *call) appendRemote(attrs []slog.Attr) []slog.Attr {
 	peer := k.Request().RemoteAddr
-	if len(k.s.cfg.TrustedProxies) > 0 {
+	if len(k.s.proxies) > 0 {
 		if a, ok := parseHop(peer); ok && a.String() != k.RealIP() {
 			return append(attrs, slog.String("remote", k.RealIP()), slog.String("proxy", peer))
 		}

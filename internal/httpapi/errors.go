@@ -68,7 +68,6 @@ func (k *call) fail(err error) {
 	e := known(err)
 	status := statusOf(e.Code)
 	h := k.Response().Header()
-	h["Vary"] = vary
 	h["Cache-Control"] = noStore
 	for _, name := range []string{"Etag", "Link", "Location", unreachableHeader} {
 		delete(h, name)

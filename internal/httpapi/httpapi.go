@@ -143,6 +143,8 @@ const (
 type Server struct {
 	cfg      Config
 	echo     *echo.Echo
+	proxies  proxies
+	vary     []string      // of every answer
 	callers  *callerLimits // nil: no limit
 	logins   *loginLimits  // nil: no limit
 	resource resourceLocks
@@ -155,7 +157,7 @@ type Server struct {
 
 // New makes a Server of cfg.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, echo: echo.New(), bodyTimeout: bodyTimeout}
+	s := &Server{cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, vary: []string{onCredentials}, bodyTimeout: bodyTimeout}
 	if s.cfg.UCloud == nil {
 		s.cfg.UCloud = (*ucloud.Provider)(nil)
 	}
@@ -166,7 +168,7 @@ func New(cfg Config) *Server {
 		s.logins = newLoginLimits(cfg.FailedLoginsPerMinute)
 	}
 	// What RealIP answers, here and wherever an address is kept or counted.
-	s.echo.IPExtractor = proxies(cfg.TrustedProxies).client
+	s.echo.IPExtractor = s.proxies.client
 	s.echo.Use(s.edge)
 	s.register()
 	return s

@@ -258,6 +258,5 @@ func (k *call) matchedYAML(nodes []matchedNode) error {
 	if err != nil {
 		return err
 	}
-	k.Response().Header()["Vary"] = vary
 	return k.write(http.StatusOK, yamlContent, body, strconv.Itoa(len(body)))
 }

@@ -202,7 +202,6 @@ func (k *call) flavors(list []flavor.Flavor, err error) error {
 }
 
 func (k *call) changed(body []byte) error {
-	k.Response().Header()["Vary"] = vary
 	return k.write(http.StatusOK, contentTypes[k.format], body, strconv.Itoa(len(body)))
 }
 
@@ -215,9 +214,7 @@ func (k *call) changedFlavor(f flavor.Flavor, err error) error {
 
 // created answers 201, with a Location below the path that was called.
 func (k *call) created(id string, body []byte) error {
-	h := k.Response().Header()
-	h["Vary"] = vary
-	h.Set("Location", k.Request().URL.EscapedPath()+"/"+url.PathEscape(id))
+	k.Response().Header().Set("Location", k.Request().URL.EscapedPath()+"/"+url.PathEscape(id))
 	return k.write(http.StatusCreated, contentTypes[k.format], body, strconv.Itoa(len(body)))
 }
 
@@ -232,7 +229,6 @@ func (k *call) deleted(err error) error {
 	if err != nil {
 		return err
 	}
-	k.Response().Header()["Vary"] = vary
 	k.Response().WriteHeader(http.StatusNoContent)
 	return nil
 }
