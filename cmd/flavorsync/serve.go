@@ -118,7 +118,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 	server := httpapi.New(httpapi.Config{
 		Market: s.market, Identity: s.chain, UCloud: s.ucloud, Log: s.log, Ready: s.db.Ping,
 		OpenAPI: api.OpenAPI, XSD: api.XSD,
-		TrustedProxies:    cfg.TrustedProxies,
+		TrustedProxies: cfg.TrustedProxies, AllowOrigins: cfg.CORS.AllowOrigins,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		Observe: metrics.observe,
 		// A change asks a region several times, each within its time limit.

@@ -32,6 +32,9 @@ func (l *loader) check(c *Config) {
 			l.wrong(fmt.Sprintf("trusted_proxies[%d]", i), "%s is IPv4 written as IPv6: write it as in 10.0.0.0/8", n)
 		}
 	}
+	for i, origin := range c.CORS.AllowOrigins {
+		l.origin(fmt.Sprintf("cors.allow_origins[%d]", i), origin)
+	}
 	switch dsn := string(c.Database.DSN); c.Database.Driver {
 	case "sqlite":
 		if dsn == "" {
@@ -135,6 +138,22 @@ func (l *loader) address(path, value string) {
 	}
 }
 
+// origin takes what browsers send in Origin, to the letter: they are compared.
+func (l *loader) origin(path, value string) {
+	u, err := url.Parse(value)
+	switch {
+	case value == "*":
+	case value == "null":
+		l.wrong(path, "null is the origin of every sandboxed page and every file: name the pages' own origin")
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || value != u.Scheme+"://"+u.Host || strings.Contains(value, "*"):
+		l.wrong(path, "%q is no origin: write scheme://host or scheme://host:port without a path, such as https://dash.example.org, or \"*\" for all", value)
+	case value != strings.ToLower(value) || strings.ContainsFunc(value, func(r rune) bool { return r > '~' }):
+		l.wrong(path, "%q is not as browsers write it: write it in small letters, other alphabets as xn--…", value)
+	case u.Port() == map[string]string{"http": "80", "https": "443"}[u.Scheme]:
+		l.wrong(path, "%q is not as browsers write it: leave out the port that %s has anyway", value, u.Scheme)
+	}
+}
+
 func (l *loader) url(path, value string) {
 	u, err := url.Parse(value)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
@@ -165,6 +184,11 @@ func (c *Config) Warnings() []string {
 	}
 	if slices.ContainsFunc(c.Outgoing.AllowNetworks, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
 		warn("outgoing.allow_networks: allows every address, so whoever registers an infrastructure may have this machine and its network called")
+	}
+	for i, origin := range c.CORS.AllowOrigins {
+		if u, err := url.Parse(origin); err == nil && u.Scheme == "http" && !loopback(u.Hostname()) {
+			warn("cors.allow_origins[%d]: is plain http: whoever is between that page and its reader can call as its reader", i)
+		}
 	}
 	if slices.ContainsFunc(c.TrustedProxies, func(n netip.Prefix) bool { return n.Bits() == 0 }) {
 		warn("trusted_proxies: trusts every address, so every caller may choose the address that the log, the audit and limits.failed_logins_per_minute go by")

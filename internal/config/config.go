@@ -18,6 +18,7 @@ type Config struct {
 	Listen            string                    `koanf:"listen"`          // host:port of the API
 	MetricsListen     string                    `koanf:"metrics_listen"`  // host:port of /metrics; "" for none
 	TrustedProxies    []netip.Prefix            `koanf:"trusted_proxies"` // whose X-Forwarded-For and -Proto are believed
+	CORS              CORS                      `koanf:"cors"`
 	Database          Database                  `koanf:"database"`
 	KeystoneURL       string                    `koanf:"keystone_url"`       // the federation's own Keystone; "" for none
 	CredentialsKeyset string                    `koanf:"credentials_keyset"` // path of the tink keyset
@@ -30,6 +31,11 @@ type Config struct {
 	UCloud            UCloud                    `koanf:"ucloud"`
 	GLUE2             glue2.Config              `koanf:"glue2"`
 	Audit             Audit                     `koanf:"audit"`
+}
+
+// CORS is which pages may call from a browser.
+type CORS struct {
+	AllowOrigins []string `koanf:"allow_origins"` // scheme://host[:port] as browsers write it, or *
 }
 
 // Database is where everything is stored.

@@ -69,6 +69,7 @@ const full = `
 listen: "[::1]:9000"
 metrics_listen: :9100
 trusted_proxies: [192.0.2.1/32, "2001:db8::/64"]
+cors: {allow_origins: ["https://dash.example.org", "http://localhost:8000"]}
 database: {driver: mysql, dsn: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"}
 keystone_url: https://cloud.example.org:5000/v3
 credentials_keyset: /etc/flavorsync/keyset.json
@@ -91,6 +92,7 @@ const publicKey = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA5wXCLwaivZDCnKEuh
 var fullConfig = Config{
 	Listen: "[::1]:9000", MetricsListen: ":9100",
 	TrustedProxies:    []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/64")},
+	CORS:              CORS{AllowOrigins: []string{"https://dash.example.org", "http://localhost:8000"}},
 	Database:          Database{Driver: "mysql", DSN: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"},
 	KeystoneURL:       "https://cloud.example.org:5000/v3",
 	CredentialsKeyset: "/etc/flavorsync/keyset.json",
@@ -147,6 +149,7 @@ func TestEnvironment(t *testing.T) {
 		"FLAVORSYNC_LISTEN=[::1]:9000",
 		"FLAVORSYNC_METRICS_LISTEN=:9100",
 		`FLAVORSYNC_TRUSTED_PROXIES=[192.0.2.1/32, "2001:db8::/64"]`,
+		`FLAVORSYNC_CORS_ALLOW_ORIGINS=["https://dash.example.org", "http://localhost:8000"]`,
 		"FLAVORSYNC_DATABASE_DRIVER=mysql",
 		"FLAVORSYNC_DATABASE_DSN=flavorsync:s3cret#:@tcp(db:3306)/flavorsync",
 		"FLAVORSYNC_KEYSTONE_URL=https://cloud.example.org:5000/v3",
@@ -230,6 +233,11 @@ func TestWrong(t *testing.T) {
 		}},
 		{"proxies", "trusted_proxies: [10.0.0.1, '::ffff:10.0.0.0/104']", nil, []string{
 			"trusted_proxies[0]: 10.0.0.1 is an address: write the network 10.0.0.1/32", "trusted_proxies[1]: ::ffff:10.0.0.0/104 is IPv4 written as IPv6",
+		}},
+		{"origins", `cors: {allow_origins: ["null", dash.example.org, "https://dash.example.org/", "https://Dash.example.org", "https://dash.example.org:443", "http://x:80", "https://münchen.example", "ftp://x", "https://u@x", "https://*.x"]}`, nil, []string{
+			"cors.allow_origins[0]: null is the origin of every", `cors.allow_origins[1]: "dash.example.org" is no origin`, `cors.allow_origins[2]: "https://dash.example.org/" is no origin`,
+			`cors.allow_origins[3]: "https://Dash.example.org" is not as browsers write it`, `cors.allow_origins[4]: "https://dash.example.org:443" is not as browsers write it: leave out the port`,
+			`cors.allow_origins[5]: "http://x:80" is not as`, "cors.allow_origins[6]: ", `cors.allow_origins[7]: "ftp://x" is no origin`, "cors.allow_origins[8]: ", "cors.allow_origins[9]: ",
 		}},
 		{"addresses", "{listen: '8080', metrics_listen: 'localhost:http'}", nil, []string{`listen: "8080" is no address`, `metrics_listen: "localhost:http" is no address`}},
 		{"one address for both", "{listen: ':80', metrics_listen: ':80'}", nil, []string{"metrics_listen: is the address of listen"}},
@@ -321,7 +329,7 @@ func TestWrong(t *testing.T) {
 
 func TestAcceptable(t *testing.T) {
 	for _, file := range []string{
-		"", "# nothing\n", "---\nlisten: :0\nmetrics_listen: :0\n", "limits:\nidentity:\nucloud: {}\noutgoing: {allow_networks: null}\n", "identity: []", "{listen: 'localhost:80', keystone_url: 'http://[::1]:5000', outgoing: {allow_http: true}}",
+		"", "# nothing\n", "---\nlisten: :0\nmetrics_listen: :0\n", "limits:\nidentity:\nucloud: {}\noutgoing: {allow_networks: null}\n", "identity: []", "{cors: {allow_origins: ['*', 'http://[::1]:3000', 'https://a.b:8443']}}", "{listen: 'localhost:80', keystone_url: 'http://[::1]:5000', outgoing: {allow_http: true}}",
 	} {
 		if _, err := Load(write(t, file), nil); err != nil {
 			t.Errorf("%q: %v", file, err)

@@ -36,7 +36,10 @@ func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
 		h := c.Response().Header()
 		h[requestIDHeader] = k.headerValue(requestIDValue, k.id)
 		s.common(h, r)
-		err := k.run(next)
+		err := k.shared()
+		if err == nil {
+			err = k.run(next)
+		}
 		if err != nil && !c.Response().Committed {
 			k.fail(err)
 		}

@@ -11,15 +11,17 @@ import (
 	"github.com/flavorsync/flavorsync/internal/marketplace"
 )
 
-// exchanges are one request of every kind of answer, and what was changed to
-// get it.
-var exchanges = []struct {
+// exchange is a request and its answer, and what was changed to get it.
+type exchange struct {
 	request, body string
 	headers       []string
 	prepare       func(*setup)
 	status        int
 	personal      bool // not a fault, and not the same for everybody
-}{
+}
+
+// exchanges are one of every kind of answer.
+var exchanges = []exchange{
 	{"GET /v1/promotedflavors", "", nil, nil, 200, true},
 	{"HEAD /v1/flavors", "", nil, nil, 200, true},
 	{"GET /v1/whoami", "", []string{"Accept: application/xml"}, nil, 200, true},

@@ -113,6 +113,10 @@ type Config struct {
 	// from there, X-Forwarded-For and X-Forwarded-Proto are believed.
 	TrustedProxies []netip.Prefix
 
+	// AllowOrigins are the origins, such as https://dash.example.org, whose pages
+	// may call from a browser; * is all of them.
+	AllowOrigins []string
+
 	RequestsPerSecond     int // for each caller; 0 is no limit
 	FailedLoginsPerMinute int // for each address with basic credentials; 0 is no limit
 
@@ -144,6 +148,7 @@ type Server struct {
 	cfg      Config
 	echo     *echo.Echo
 	proxies  proxies
+	cors     *cors         // nil: no other origin's pages
 	vary     []string      // of every answer
 	callers  *callerLimits // nil: no limit
 	logins   *loginLimits  // nil: no limit
@@ -157,7 +162,8 @@ type Server struct {
 
 // New makes a Server of cfg.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, vary: []string{onCredentials}, bodyTimeout: bodyTimeout}
+	s := &Server{cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, cors: newCORS(cfg.AllowOrigins), bodyTimeout: bodyTimeout}
+	s.vary = varyOf(s.cors)
 	if s.cfg.UCloud == nil {
 		s.cfg.UCloud = (*ucloud.Provider)(nil)
 	}
