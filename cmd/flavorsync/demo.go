@@ -110,7 +110,7 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 		return err
 	}
 	logged.release()
-	return s.serve(ctx, cfg, listener)
+	return s.serve(ctx, cfg, listener, nil)
 }
 
 // held keeps what is logged until it is released: what the demo has to say to

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,11 +57,27 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error
 		return unlessStopped(ctx, log, err)
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	encryption, err := encrypt(cfg.TLS, log)
+	if err != nil {
+		return unlessStopped(ctx, log, err)
+	}
 	listener, err := listen(ctx, "listen", cfg.Listen)
 	if err != nil {
 		return unlessStopped(ctx, log, err)
 	}
-	return s.serve(ctx, cfg, listener)
+	return s.serve(ctx, cfg, listener, encryption)
+}
+
+// encrypt reads the configured certificate; nil where none is.
+func encrypt(cfg config.TLS, log *slog.Logger) (*tls.Config, error) {
+	if cfg.CertFile == "" {
+		return nil, nil //nolint:nilnil // plain HTTP is no fault
+	}
+	certificate, err := httpapi.LoadCertificate(cfg.CertFile, cfg.KeyFile, log)
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return certificate.Config(cfg.Version()), nil
 }
 
 // unlessStopped is err, but nil where we were asked to stop before we served:
@@ -90,8 +107,8 @@ func listenError(setting, address string, err error) error {
 }
 
 // serve answers on listener, which it closes, and on metrics_listen, until ctx
-// ends.
-func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Listener) error {
+// ends. A nil encryption is plain HTTP.
+func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Listener, encryption *tls.Config) error {
 	var working sync.WaitGroup
 	defer working.Wait()
 	ctx, stop := context.WithCancel(ctx)
@@ -118,14 +135,14 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 	server := httpapi.New(httpapi.Config{
 		Market: s.market, Identity: s.chain, UCloud: s.ucloud, Log: s.log, Ready: s.db.Ping,
 		OpenAPI: api.OpenAPI, XSD: api.XSD,
-		TrustedProxies: cfg.TrustedProxies, AllowOrigins: cfg.CORS.AllowOrigins,
+		TLS: encryption, TrustedProxies: cfg.TrustedProxies, AllowOrigins: cfg.CORS.AllowOrigins,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		Observe: metrics.observe,
 		// A change asks a region several times, each within its time limit.
 		ShutdownGrace: max(30*time.Second, 4*cfg.Engine.RegionTimeout),
 	})
 	told := context.AfterFunc(ctx, func() { s.log.Info("stopping: finishing the requests that run") })
-	s.log.Info("listening", "address", listener.Addr().String(), "version", versionText())
+	s.log.Info("listening", "address", listener.Addr().String(), "tls", encryption != nil, "version", versionText())
 	err := server.Serve(ctx, listener)
 	s.market.EndAudit(context.WithoutCancel(ctx))
 	told()
@@ -137,7 +154,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 func serveMetrics(ctx context.Context, l net.Listener, m *metrics) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 8 << 10}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("while serving metrics: %w", err)

@@ -27,6 +27,15 @@ func (l *loader) check(c *Config) {
 			l.wrong("metrics_listen", "is the address of listen: give it another port")
 		}
 	}
+	switch {
+	case c.TLS.CertFile != "" && c.TLS.KeyFile == "":
+		l.wrong("tls.key_file", "is missing: give the path of the certificate's private key")
+	case c.TLS.CertFile == "" && c.TLS.KeyFile != "":
+		l.wrong("tls.cert_file", "is missing: give the path of the key's certificate")
+	}
+	if c.TLS.Version() == 0 {
+		l.wrong("tls.min_version", "%q is no version to begin with: write \"1.2\" or \"1.3\"", c.TLS.MinVersion)
+	}
 	for i, n := range c.TrustedProxies {
 		if n.Addr().Is4In6() {
 			l.wrong(fmt.Sprintf("trusted_proxies[%d]", i), "%s is IPv4 written as IPv6: write it as in 10.0.0.0/8", n)
@@ -168,6 +177,9 @@ func (c *Config) Warnings() []string {
 	warn := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if len(c.Identity) == 0 {
 		warn("identity: no provider is configured, so every call is refused with 401")
+	}
+	if host, _, _ := net.SplitHostPort(c.Listen); c.TLS.CertFile == "" && len(c.TrustedProxies) == 0 && !loopback(host) {
+		warn("listen: is plain http where others reach it, so passwords and tokens travel unencrypted: set tls, or name the proxy before it in trusted_proxies")
 	}
 	if c.KeystoneURL == "" {
 		warn("keystone_url: is not set, so private flavors can be reached in infrastructures marked as trusted only")

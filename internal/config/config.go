@@ -3,6 +3,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"time"
 
@@ -15,8 +16,9 @@ import (
 // Config is the configuration; its fields mirror the YAML. What is secret in it
 // prints as stars.
 type Config struct {
-	Listen            string                    `koanf:"listen"`          // host:port of the API
-	MetricsListen     string                    `koanf:"metrics_listen"`  // host:port of /metrics; "" for none
+	Listen            string                    `koanf:"listen"`         // host:port of the API
+	MetricsListen     string                    `koanf:"metrics_listen"` // host:port of /metrics; "" for none
+	TLS               TLS                       `koanf:"tls"`
 	TrustedProxies    []netip.Prefix            `koanf:"trusted_proxies"` // whose X-Forwarded-For and -Proto are believed
 	CORS              CORS                      `koanf:"cors"`
 	Database          Database                  `koanf:"database"`
@@ -31,6 +33,24 @@ type Config struct {
 	UCloud            UCloud                    `koanf:"ucloud"`
 	GLUE2             glue2.Config              `koanf:"glue2"`
 	Audit             Audit                     `koanf:"audit"`
+}
+
+// TLS is the certificate that listen shows; without one it speaks plain HTTP.
+type TLS struct {
+	CertFile   string `koanf:"cert_file"`   // path; PEM, with the chain behind the certificate
+	KeyFile    string `koanf:"key_file"`    // path; PEM
+	MinVersion string `koanf:"min_version"` // 1.2 or 1.3
+}
+
+// Version is MinVersion as crypto/tls has it, 0 where it is none.
+func (t TLS) Version() uint16 {
+	switch t.MinVersion {
+	case "1.2":
+		return tls.VersionTLS12
+	case "1.3":
+		return tls.VersionTLS13
+	}
+	return 0
 }
 
 // CORS is which pages may call from a browser.
@@ -128,6 +148,7 @@ func (c *Config) Provider() ucloud.Config {
 func Default() Config {
 	return Config{
 		Listen:            "127.0.0.1:8080",
+		TLS:               TLS{MinVersion: "1.2"},
 		Database:          Database{Driver: "sqlite", DSN: "flavorsync.db"},
 		CredentialsKeyset: "keyset.json",
 		Limits:            Limits{FailedLoginsPerMinute: 60},

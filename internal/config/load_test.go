@@ -47,6 +47,7 @@ func TestDefaults(t *testing.T) {
 	for _, c := range []struct{ what, want, got any }{
 		{"listen", "127.0.0.1:8080", got.Listen},
 		{"metrics_listen", "", got.MetricsListen},
+		{"tls.min_version", "1.2", got.TLS.MinVersion},
 		{"database.driver", "sqlite", got.Database.Driver},
 		{"database.dsn", "flavorsync.db", string(got.Database.DSN)},
 		{"credentials_keyset", "keyset.json", got.CredentialsKeyset},
@@ -68,6 +69,7 @@ func TestDefaults(t *testing.T) {
 const full = `
 listen: "[::1]:9000"
 metrics_listen: :9100
+tls: {cert_file: /etc/flavorsync/tls.crt, key_file: /etc/flavorsync/tls.key, min_version: "1.3"}
 trusted_proxies: [192.0.2.1/32, "2001:db8::/64"]
 cors: {allow_origins: ["https://dash.example.org", "http://localhost:8000"]}
 database: {driver: mysql, dsn: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"}
@@ -91,6 +93,7 @@ const publicKey = "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA5wXCLwaivZDCnKEuh
 
 var fullConfig = Config{
 	Listen: "[::1]:9000", MetricsListen: ":9100",
+	TLS:               TLS{CertFile: "/etc/flavorsync/tls.crt", KeyFile: "/etc/flavorsync/tls.key", MinVersion: "1.3"},
 	TrustedProxies:    []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/64")},
 	CORS:              CORS{AllowOrigins: []string{"https://dash.example.org", "http://localhost:8000"}},
 	Database:          Database{Driver: "mysql", DSN: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"},
@@ -148,6 +151,7 @@ func TestEnvironment(t *testing.T) {
 		"FLAVORSYNC_LISTEN=overridden:1",
 		"FLAVORSYNC_LISTEN=[::1]:9000",
 		"FLAVORSYNC_METRICS_LISTEN=:9100",
+		"FLAVORSYNC_TLS_CERT_FILE=/etc/flavorsync/tls.crt", "FLAVORSYNC_TLS_KEY_FILE=/etc/flavorsync/tls.key", "FLAVORSYNC_TLS_MIN_VERSION=1.3",
 		`FLAVORSYNC_TRUSTED_PROXIES=[192.0.2.1/32, "2001:db8::/64"]`,
 		`FLAVORSYNC_CORS_ALLOW_ORIGINS=["https://dash.example.org", "http://localhost:8000"]`,
 		"FLAVORSYNC_DATABASE_DRIVER=mysql",
@@ -231,6 +235,8 @@ func TestWrong(t *testing.T) {
 			"outgoing.allow_networks[0]: 10.0.0.1 is an address: write the network 10.0.0.1/32", "outgoing.allow_networks[1]: 10.0.0.1/8 is an address inside a network: write the network 10.0.0.0/8",
 			`outgoing.allow_networks[2]: "x" is no network`, "outgoing.allow_networks[3]: must be a network",
 		}},
+		{"TLS without a key", `tls: {cert_file: x, min_version: "1.1"}`, nil, []string{"tls.key_file: is missing", `tls.min_version: "1.1" is no version`}},
+		{"TLS without a certificate", `tls: {key_file: x, min_version: 1.3}`, nil, []string{"tls.cert_file: is missing", "tls.min_version: must be text: put it in quotes"}},
 		{"proxies", "trusted_proxies: [10.0.0.1, '::ffff:10.0.0.0/104']", nil, []string{
 			"trusted_proxies[0]: 10.0.0.1 is an address: write the network 10.0.0.1/32", "trusted_proxies[1]: ::ffff:10.0.0.0/104 is IPv4 written as IPv6",
 		}},
@@ -371,6 +377,10 @@ func TestWarnings(t *testing.T) {
 		want []string
 	}{
 		{"", []string{"identity: no provider", "keystone_url: is not set"}},
+		{"{listen: ':8080', keystone_url: 'https://k', identity: [{type: keyrock, url: 'https://idm/user'}], cors: {allow_origins: ['*', 'http://dash', 'http://localhost:3000']}}",
+			[]string{"listen: is plain http where others", "cors.allow_origins[1]: is plain http"}},
+		{"{listen: ':8080', keystone_url: 'https://k', identity: [{type: keyrock, url: 'https://idm/user'}], trusted_proxies: [0.0.0.0/0]}",
+			[]string{"trusted_proxies: trusts every address"}},
 		{"{keystone_url: 'http://k:5000', outgoing: {allow_http: true, allow_networks: [0.0.0.0/0]}, identity: [{type: keyrock, url: 'http://127.0.0.1/user'}, {type: keyrock, url: 'http://idm/user'}]}",
 			[]string{"keystone_url: is plain http", "identity[1].url: is plain http", "outgoing.allow_networks: allows every address"}},
 		{full, nil},

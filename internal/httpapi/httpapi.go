@@ -6,12 +6,14 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -109,6 +111,9 @@ type Config struct {
 	OpenAPI  []byte                      // served at /openapi.yaml; 404 where nil
 	XSD      []byte                      // served at /flavorsync.xsd; 404 where nil
 
+	// TLS is how Serve encrypts; nil is plain HTTP.
+	TLS *tls.Config
+
 	// TrustedProxies are the networks of proxies before us: from there, and only
 	// from there, X-Forwarded-For and X-Forwarded-Proto are believed.
 	TrustedProxies []netip.Prefix
@@ -186,22 +191,41 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.echo.ServeHTTP(w, r)
 }
 
+// handshakes leaves out of the log that somebody began to speak TLS and did not go
+// on: whoever scans the internet does that all day long.
+type handshakes struct{ slog.Handler }
+
+func (h handshakes) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "http: TLS handshake error") {
+		return nil
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
 // Serve answers the connections of l until ctx ends, then takes no new ones and
 // lets the running requests finish within ShutdownGrace. It closes l. The error
 // is nil after a complete shutdown.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
-		Handler: s,
+		Handler:   s,
+		TLSConfig: s.cfg.TLS,
+		HTTP2:     &http2,
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as any other path
 		ReadHeaderTimeout:            readHeaderTimeout,
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
-		ErrorLog:                     slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelWarn),
+		ErrorLog:                     slog.NewLogLogger(handshakes{s.cfg.Log.Handler()}, slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	go func() {
+		if s.cfg.TLS == nil {
+			failed <- server.Serve(l)
+		} else {
+			failed <- server.ServeTLS(l, "", "")
+		}
+	}()
 	select {
 	case err := <-failed:
 		return fmt.Errorf("while serving on %s: %w", l.Addr(), err)
