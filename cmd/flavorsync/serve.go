@@ -137,6 +137,8 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 		OpenAPI: api.OpenAPI, XSD: api.XSD,
 		TLS: encryption, TrustedProxies: cfg.TrustedProxies, AllowOrigins: cfg.CORS.AllowOrigins,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
+		FailedTokensPerMinute: cfg.Limits.FailedTokensPerMinute,
+		Connections:           cfg.Limits.Connections, ConnectionsPerAddress: cfg.Limits.ConnectionsPerAddress,
 		Observe: metrics.observe,
 		// A change asks a region several times, each within its time limit.
 		ShutdownGrace: max(30*time.Second, 4*cfg.Engine.RegionTimeout),

@@ -76,6 +76,9 @@ func (l *loader) check(c *Config) {
 	}{
 		{"limits.requests_per_second", c.Limits.RequestsPerSecond, 0},
 		{"limits.failed_logins_per_minute", c.Limits.FailedLoginsPerMinute, 0},
+		{"limits.failed_tokens_per_minute", c.Limits.FailedTokensPerMinute, 0},
+		{"limits.connections", c.Limits.Connections, 0},
+		{"limits.connections_per_address", c.Limits.ConnectionsPerAddress, 0},
 		{"engine.max_in_flight", c.Engine.MaxInFlight, 1},
 	} {
 		if n.value < n.min {

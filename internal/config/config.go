@@ -70,10 +70,13 @@ type Outgoing struct {
 	AllowNetworks []netip.Prefix `koanf:"allow_networks"` // private networks that may be called all the same
 }
 
-// Limits are what one caller may do; 0 is no limit.
+// Limits are what callers may do; 0 is no limit.
 type Limits struct {
 	RequestsPerSecond     int `koanf:"requests_per_second"`      // for each caller
 	FailedLoginsPerMinute int `koanf:"failed_logins_per_minute"` // for each address with basic credentials
+	FailedTokensPerMinute int `koanf:"failed_tokens_per_minute"` // for each address with tokens
+	Connections           int `koanf:"connections"`              // open at once
+	ConnectionsPerAddress int `koanf:"connections_per_address"`  // of each but this machine's and trusted_proxies'
 }
 
 // Audit is how long what callers changed is remembered.
@@ -151,7 +154,7 @@ func Default() Config {
 		TLS:               TLS{MinVersion: "1.2"},
 		Database:          Database{Driver: "sqlite", DSN: "flavorsync.db"},
 		CredentialsKeyset: "keyset.json",
-		Limits:            Limits{FailedLoginsPerMinute: 60},
+		Limits:            Limits{FailedLoginsPerMinute: 60, FailedTokensPerMinute: 6000, Connections: 10_000, ConnectionsPerAddress: 256},
 		Audit:             Audit{Retention: 365 * 24 * time.Hour},
 		Promotion:         Promotion{Install: "manual"},
 		Pricing:           Pricing{Period: "hour"},

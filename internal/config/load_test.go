@@ -54,6 +54,9 @@ func TestDefaults(t *testing.T) {
 		{"outgoing.allow_http", false, got.Outgoing.AllowHTTP},
 		{"requests_per_second", 0, got.Limits.RequestsPerSecond},
 		{"failed_logins_per_minute", 60, got.Limits.FailedLoginsPerMinute},
+		{"failed_tokens_per_minute", 6000, got.Limits.FailedTokensPerMinute},
+		{"connections", 10000, got.Limits.Connections},
+		{"connections_per_address", 256, got.Limits.ConnectionsPerAddress},
 		{"audit.retention", 8760 * time.Hour, got.Audit.Retention},
 		{"promotion.install", "manual", got.Promotion.Install},
 		{"sweep_interval", 60 * time.Second, got.Engine.SweepInterval},
@@ -76,7 +79,7 @@ database: {driver: mysql, dsn: "flavorsync:s3cret#:@tcp(db:3306)/flavorsync"}
 keystone_url: https://cloud.example.org:5000/v3
 credentials_keyset: /etc/flavorsync/keyset.json
 outgoing: {allow_http: true, allow_networks: [10.0.0.0/8, "fd00::/8"]}
-limits: {requests_per_second: 7, failed_logins_per_minute: 0}
+limits: {requests_per_second: 7, failed_logins_per_minute: 0, failed_tokens_per_minute: 5, connections: 4, connections_per_address: 3}
 identity:
   - {type: keyrock, url: "https://account.example.org/user", app_id: "f00", organizations: {"a.b": Trento, "0123": Spain2}, timeout: 750ms}
   - {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}
@@ -100,7 +103,7 @@ var fullConfig = Config{
 	KeystoneURL:       "https://cloud.example.org:5000/v3",
 	CredentialsKeyset: "/etc/flavorsync/keyset.json",
 	Outgoing:          Outgoing{AllowHTTP: true, AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}},
-	Limits:            Limits{RequestsPerSecond: 7},
+	Limits:            Limits{RequestsPerSecond: 7, FailedTokensPerMinute: 5, Connections: 4, ConnectionsPerAddress: 3},
 	Identity: []identity.ProviderConfig{
 		{
 			Type: "keyrock", URL: "https://account.example.org/user", AppID: "f00", Organizations: map[string]string{"a.b": "Trento", "0123": "Spain2"},
@@ -160,7 +163,7 @@ func TestEnvironment(t *testing.T) {
 		"FLAVORSYNC_CREDENTIALS_KEYSET=/etc/flavorsync/keyset.json",
 		"FLAVORSYNC_OUTGOING_ALLOW_HTTP=true",
 		`FLAVORSYNC_OUTGOING_ALLOW_NETWORKS=[10.0.0.0/8, "fd00::/8"]`,
-		"FLAVORSYNC_LIMITS={requests_per_second: 3, failed_logins_per_minute: 0}",
+		"FLAVORSYNC_LIMITS={requests_per_second: 3, failed_logins_per_minute: 0, failed_tokens_per_minute: 5, connections: 4, connections_per_address: 3}",
 		"FLAVORSYNC_LIMITS_REQUESTS_PER_SECOND=7",
 		`FLAVORSYNC_IDENTITY=[{type: keyrock, url: "https://account.example.org/user", app_id: f00, organizations: {a.b: Trento, "0123": Spain2}, timeout: 750ms},
 		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
@@ -226,7 +229,7 @@ func TestWrong(t *testing.T) {
 		{"fraction", "limits: {requests_per_second: 3.7, failed_logins_per_minute: 3.0}", nil, []string{"limits.failed_logins_per_minute: must be a whole number", "limits.requests_per_second: must be a whole number"}},
 		{"text for a number", "limits: {requests_per_second: '3'}", nil, []string{"limits.requests_per_second: must be a whole number"}},
 		{"huge number", "limits: {requests_per_second: 18446744073709551615}", nil, []string{"limits.requests_per_second: must be a whole number"}},
-		{"negative numbers", "{limits: {requests_per_second: -1}, engine: {max_in_flight: 0}}", nil, []string{"engine.max_in_flight: must be at least 1", "limits.requests_per_second: must be at least 0"}},
+		{"negative numbers", "{limits: {requests_per_second: -1, connections: -1}, engine: {max_in_flight: 0}}", nil, []string{"engine.max_in_flight: must be at least 1", "limits.connections: must be at least 0", "limits.requests_per_second: must be at least 0"}},
 		{"number for text", "{listen: 8080, database: {dsn: 12345}}", nil, []string{"database.dsn: must be text", "listen: must be text"}},
 		{"text for a bool", "outgoing: {allow_http: 'yes'}", nil, []string{"outgoing.allow_http: must be true or false"}},
 		{"text for a map", "database: sqlite", nil, []string{"database: must be a map"}},

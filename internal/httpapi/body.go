@@ -96,7 +96,7 @@ func (k *call) readBody() ([]byte, error) {
 	// Only now: net/http itself reads on in a body that was not read to its end.
 	if len(body) > maxBody {
 		if n, _ := io.CopyN(io.Discard, r.Body, maxDrain-maxBody); n == maxDrain-maxBody {
-			k.Response().Header().Set("Connection", "close")
+			k.Response().Header()["Connection"] = closing
 		}
 		return nil, tooLarge
 	}

@@ -29,7 +29,6 @@ type call struct {
 	accessToken []string // ?access_token=, taken out of the query
 	cred        identity.Credential
 	sentBasic   bool // the credential that decided is an Authorization: Basic
-	failedLogin bool
 	who         flavor.Principal
 	trace       *openstack.Trace
 	values      [3]string // of the headers below: each in its place, so that none is allocated

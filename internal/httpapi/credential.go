@@ -22,17 +22,27 @@ func (k *call) authenticate() error {
 	if err := k.takeCredential(); err != nil {
 		return err
 	}
-	basic := k.cred.Kind == identity.Basic && k.s.logins != nil
-	if basic {
+	failed := false
+	switch {
+	case k.cred.Kind == identity.Basic && k.s.logins != nil:
 		done, err := k.s.logins.begin(k.RealIP())
 		if err != nil {
 			return err
 		}
-		defer func() { done(k.failedLogin) }()
+		defer func() { done(failed) }()
+	case k.cred.Kind == identity.Token && k.s.tokens != nil:
+		if err := k.s.tokens.check(k.RealIP); err != nil {
+			return err
+		}
+		defer func() {
+			if failed {
+				k.s.tokens.failed(k.RealIP())
+			}
+		}()
 	}
 	who, err := k.s.cfg.Identity.Authenticate(k.ctx, k.cred)
 	if err != nil {
-		k.failedLogin = flavor.CodeOf(err) == flavor.CodeUnauthorized
+		failed = flavor.CodeOf(err) == flavor.CodeUnauthorized
 		return err
 	}
 	k.who = who

@@ -2,8 +2,12 @@ package httpapi
 
 import (
 	"encoding/base64"
+	"fmt"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
@@ -118,21 +122,77 @@ func TestUnavailableProvider(t *testing.T) {
 	}
 }
 
+// After so long as Retry-After says the caller is let in, and not much before.
 func TestRequestsPerSecond(t *testing.T) {
 	s := newSetup(t, func(c *Config) { c.RequestsPerSecond = 1 })
-	wantStatus(t, s.do(t, "GET /v1/whoami", ""), 200)
-	w := s.do(t, "GET /v1/whoami", "")
-	wantStatus(t, w, 429)
-	if w.Header().Get("Retry-After") == "" {
-		t.Error("no Retry-After")
+	now := time.Now()
+	s.callers.now = func() time.Time { return now }
+	for _, row := range []struct{ accept, message string }{
+		{"application/json", `{"error": {"message": "more than 1 requests in a second: wait a moment"}}`},
+		{"application/xml", xmlDeclaration + "<error><message>more than 1 requests in a second: wait a moment</message></error>"},
+	} {
+		wantStatus(t, s.do(t, "GET /v1/whoami", ""), 200)
+		w := s.do(t, "GET /v1/whoami", "", "Accept: "+row.accept)
+		wantStatus(t, w, 429)
+		if w.Body.String() != row.message {
+			t.Errorf("%s: %s", row.accept, w.Body)
+		}
+		now = now.Add(seconds(t, w))
 	}
+	wantStatus(t, s.do(t, "GET /v1/whoami", ""), 200)
 	wantStatus(t, s.do(t, "GET /healthz", "", "anonymous"), 200)
+}
+
+// seconds is how long w says to wait.
+func seconds(t *testing.T, w *httptest.ResponseRecorder) time.Duration {
+	t.Helper()
+	n, err := strconv.Atoi(w.Header().Get("Retry-After"))
+	if err != nil || n < 1 {
+		t.Errorf("Retry-After %q", w.Header().Get("Retry-After"))
+	}
+	return time.Duration(n) * time.Second
+}
+
+// A flood of made-up tokens asks an identity provider no more often than its
+// address may; others, and who comes with a password, are not in the way.
+func TestFailedTokens(t *testing.T) {
+	s := newSetup(t, func(c *Config) {
+		c.FailedTokensPerMinute = 3
+		c.TrustedProxies = networks("192.0.2.1/32")
+	})
+	now := time.Now()
+	s.tokens.now = func() time.Time { return now }
+	const here, elsewhere = "X-Forwarded-For: 203.0.113.5", "X-Forwarded-For: 203.0.113.6"
+	for range 10 {
+		wantStatus(t, s.do(t, "GET /v1/whoami", "", here), 200)
+	}
+	for i := range 3 {
+		wantStatus(t, s.do(t, "GET /v1/whoami", "", fmt.Sprint("X-Auth-Token: made-up-", i), here), 401)
+	}
+	s.people.seen = identity.Credential{}
+	for _, header := range []string{"X-Auth-Token: made-up", "Authorization: Bearer made-up"} {
+		wantStatus(t, s.do(t, "GET /v1/whoami", "", header, here), 429)
+	}
+	w := s.do(t, "GET /v1/whoami?access_token=made-up", "", here)
+	wantStatus(t, w, 429)
+	if s.people.seen.Kind != identity.None {
+		t.Errorf("a provider was asked: %+v", s.people.seen)
+	}
+	wantStatus(t, s.do(t, "GET /v1/whoami", "", elsewhere), 200)
+	wantStatus(t, s.do(t, "GET /v1/whoami", "", basic("ann", "right"), here), 200)
+	wait := seconds(t, w)
+	now = now.Add(wait - time.Second)
+	wantStatus(t, s.do(t, "GET /v1/whoami", "", here), 429)
+	now = now.Add(time.Second)
+	wantStatus(t, s.do(t, "GET /v1/whoami", "", here), 200)
 }
 
 // Guessing is limited for each address, by failures alone; whoever comes with a
 // token from there, or from elsewhere, is not in the way.
 func TestFailedLogins(t *testing.T) {
 	s := newSetup(t, func(c *Config) { c.FailedLoginsPerMinute = 2 })
+	now := time.Now()
+	s.logins.now = func() time.Time { return now }
 	for range 10 {
 		wantStatus(t, s.do(t, "GET /v1/whoami", "", basic("ann", "right")), 200)
 	}
@@ -143,6 +203,10 @@ func TestFailedLogins(t *testing.T) {
 	if got := w.Header().Get("Retry-After"); got != "30" {
 		t.Errorf("Retry-After %q, want 30", got)
 	}
+	now = now.Add(29 * time.Second)
+	wantStatus(t, s.do(t, "GET /v1/whoami", "", basic("ann", "right")), 429)
+	now = now.Add(time.Second)
+	wantStatus(t, s.do(t, "GET /v1/whoami", "", basic("ann", "wrong")), 401)
 	wantStatus(t, s.do(t, "GET /v1/whoami", ""), 200)
 	wantStatus(t, s.do(t, "GET /v1/whoami", "", basic("ann", "right"), "X-Forwarded-For: 203.0.113.9"), 429)
 

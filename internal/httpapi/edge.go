@@ -36,6 +36,12 @@ func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
 		h := c.Response().Header()
 		h[requestIDHeader] = k.headerValue(requestIDValue, k.id)
 		s.common(h, r)
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// net/http has dropped a Content-Length beside it, by which somebody
+			// before us may have found another end: nothing follows on this
+			// connection (RFC 9112, 6.1).
+			h["Connection"] = closing
+		}
 		err := k.shared()
 		if err == nil {
 			err = k.run(next)

@@ -7,6 +7,7 @@ import "net/http"
 var (
 	private    = []string{"private"}
 	noStore    = []string{"no-store"}
+	closing    = []string{"close"}
 	nosniff    = []string{"nosniff"}
 	noPage     = []string{"default-src 'none'; frame-ancestors 'none'"}
 	noReferrer = []string{"no-referrer"}

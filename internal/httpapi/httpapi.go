@@ -124,6 +124,9 @@ type Config struct {
 
 	RequestsPerSecond     int // for each caller; 0 is no limit
 	FailedLoginsPerMinute int // for each address with basic credentials; 0 is no limit
+	FailedTokensPerMinute int // for each address with tokens; 0 is no limit
+	Connections           int // open at once; 0 is no limit
+	ConnectionsPerAddress int // of each address but this machine's and the trusted proxies'; 0 is no limit
 
 	// Observe, where it is not nil, is told of every answered request: its
 	// method, the pattern of its route ("" for none), its status and its time.
@@ -153,21 +156,25 @@ type Server struct {
 	cfg      Config
 	echo     *echo.Echo
 	proxies  proxies
-	cors     *cors         // nil: no other origin's pages
-	vary     []string      // of every answer
-	callers  *callerLimits // nil: no limit
-	logins   *loginLimits  // nil: no limit
+	cors     *cors          // nil: no other origin's pages
+	vary     []string       // of every answer
+	callers  *callerLimits  // nil: no limit
+	logins   *failureLimits // nil: no limit
+	tokens   *failureLimits // nil: no limit
 	resource resourceLocks
 	promoted [formats]renderedList
 	// references are what UCloud's Core reads of the products.
 	references taggedBody
-	// bodyTimeout is how long a client may take to send a body.
-	bodyTimeout time.Duration
+	// How long a client may take to send a head and a body, and to read an answer.
+	readHeaderTimeout, bodyTimeout, writeTimeout time.Duration
 }
 
 // New makes a Server of cfg.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, cors: newCORS(cfg.AllowOrigins), bodyTimeout: bodyTimeout}
+	s := &Server{
+		cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, cors: newCORS(cfg.AllowOrigins),
+		readHeaderTimeout: readHeaderTimeout, bodyTimeout: bodyTimeout, writeTimeout: writeTimeout,
+	}
 	s.vary = varyOf(s.cors)
 	if s.cfg.UCloud == nil {
 		s.cfg.UCloud = (*ucloud.Provider)(nil)
@@ -176,7 +183,10 @@ func New(cfg Config) *Server {
 		s.callers = newCallerLimits(cfg.RequestsPerSecond)
 	}
 	if cfg.FailedLoginsPerMinute > 0 {
-		s.logins = newLoginLimits(cfg.FailedLoginsPerMinute)
+		s.logins = newFailureLimits(cfg.FailedLoginsPerMinute, "too many failed logins from your address: wait, then try again")
+	}
+	if cfg.FailedTokensPerMinute > 0 {
+		s.tokens = newFailureLimits(cfg.FailedTokensPerMinute, "too many tokens from your address were refused: wait, then try again with a good one")
 	}
 	// What RealIP answers, here and wherever an address is kept or counted.
 	s.echo.IPExtractor = s.proxies.client
@@ -208,12 +218,13 @@ func (h handshakes) Handle(ctx context.Context, r slog.Record) error {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
 		Handler:   s,
+		ConnState: s.connections().changed,
 		TLSConfig: s.cfg.TLS,
 		HTTP2:     &http2,
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as any other path
-		ReadHeaderTimeout:            readHeaderTimeout,
-		WriteTimeout:                 writeTimeout,
+		ReadHeaderTimeout:            s.readHeaderTimeout,
+		WriteTimeout:                 s.writeTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeaderBytes,
 		ErrorLog:                     slog.NewLogLogger(handshakes{s.cfg.Log.Handler()}, slog.LevelWarn),

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -18,16 +19,17 @@ const remembered = 10_000
 
 // guessesAtOnce bounds the logins of one address that are being checked at one
 // time, and with it how far parallel guessing can run ahead of the limit.
-const guessesAtOnce = 256
+const guessesAtOnce = 64
 
 // callerLimits holds each caller to so many requests in a second.
 type callerLimits struct {
 	perSecond int
 	limiters  *lru.Cache[string, *rate.Limiter]
+	now       func() time.Time
 }
 
 func newCallerLimits(perSecond int) *callerLimits {
-	return &callerLimits{perSecond, newCache[*rate.Limiter]()}
+	return &callerLimits{perSecond, newCache[*rate.Limiter](), time.Now}
 }
 
 // newCache cannot fail: its size is above 0.
@@ -40,50 +42,92 @@ func (l *callerLimits) take(caller string) error {
 	limiter := getOrAdd(l.limiters, caller, func() *rate.Limiter {
 		return rate.NewLimiter(rate.Limit(l.perSecond), l.perSecond)
 	})
-	if limiter.Allow() {
+	if limiter.AllowN(l.now(), 1) {
 		return nil
 	}
 	return tooMany(time.Second, "more than %d requests in a second: wait a moment", l.perSecond)
 }
 
-// loginLimits holds each address to so many failed logins in a minute.
-type loginLimits struct {
+// failureLimits holds each address to so many refused credentials of one kind in
+// a minute. Who is over it is let in again when one is free, whatever they bring.
+type failureLimits struct {
 	perMinute int
-	addresses *lru.Cache[string, *logins]
+	message   string
+	addresses *lru.Cache[string, *failures]
+	now       func() time.Time
+	// over is until when some address is over its limit, in Unix nanoseconds.
+	// Before that a caller's address matters; else none is looked up.
+	over atomic.Int64
 }
 
-type logins struct {
-	failures *rate.Limiter
-	mu       sync.Mutex
-	running  int
+type failures struct {
+	limiter *rate.Limiter
+	mu      sync.Mutex
+	running int // logins that are being checked
 }
 
-func newLoginLimits(perMinute int) *loginLimits {
-	return &loginLimits{perMinute, newCache[*logins]()}
+func newFailureLimits(perMinute int, message string) *failureLimits {
+	return &failureLimits{perMinute: perMinute, message: message, addresses: newCache[*failures](), now: time.Now}
+}
+
+func (l *failureLimits) of(address string) *failures {
+	return getOrAdd(l.addresses, network(address), func() *failures {
+		return &failures{limiter: rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)}
+	})
+}
+
+// wait is how long it takes until one more failure is free; 0 if it is now.
+func (l *failureLimits) wait(f *failures, now time.Time) time.Duration {
+	missing := 1 - f.limiter.TokensAt(now)
+	return time.Duration(math.Max(missing, 0) * 60 / float64(l.perMinute) * float64(time.Second))
+}
+
+// check refuses an address that is over its limit.
+func (l *failureLimits) check(address func() string) error {
+	now := l.now()
+	if now.UnixNano() >= l.over.Load() {
+		return nil
+	}
+	if wait := l.wait(l.of(address()), now); wait > 0 {
+		return tooMany(wait, "%s", l.message)
+	}
+	return nil
+}
+
+// failed counts a failure. Those that ran side by side may overdraw the limit;
+// what is overdrawn must be waited for too.
+func (l *failureLimits) failed(address string) {
+	now := l.now()
+	f := l.of(address)
+	f.limiter.ReserveN(now, 1)
+	wait := l.wait(f, now)
+	if wait == 0 {
+		return
+	}
+	until := now.Add(wait).UnixNano()
+	for over := l.over.Load(); over < until && !l.over.CompareAndSwap(over, until); over = l.over.Load() {
+	}
 }
 
 // begin is called before a login is checked, and done with its outcome after.
-// Failures of logins that ran side by side may overdraw the limit; what is
-// overdrawn must be waited for too.
-func (l *loginLimits) begin(address string) (done func(failed bool), err error) {
-	a := getOrAdd(l.addresses, network(address), func() *logins {
-		return &logins{failures: rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)}
-	})
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	missing := 1 - a.failures.Tokens()
-	if missing > 0 || a.running >= guessesAtOnce {
-		wait := time.Duration(math.Max(missing, 0) * 60 / float64(l.perMinute) * float64(time.Second))
-		return nil, tooMany(wait, "too many failed logins from your address: wait, then try again")
+func (l *failureLimits) begin(address string) (done func(failed bool), err error) {
+	if err := l.check(func() string { return address }); err != nil {
+		return nil, err
 	}
-	a.running++
+	f := l.of(address)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.running >= guessesAtOnce {
+		return nil, tooMany(0, "too many logins from your address are being checked: wait, then try again")
+	}
+	f.running++
 	return func(failed bool) {
 		if failed {
-			a.failures.ReserveN(time.Now(), 1)
+			l.failed(address)
 		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.running--
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.running--
 	}, nil
 }
 

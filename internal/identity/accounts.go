@@ -28,6 +28,13 @@ const maxPassword = 72
 // leaves time for the rest.
 var slots = make(chan struct{}, runtime.GOMAXPROCS(0))
 
+// mayWait bounds the logins that wait for one of slots. What is beyond is told to
+// come back, rather than held in memory until its client has long gone; who is
+// remembered does not wait at all.
+const mayWait = 256
+
+var waiting atomic.Int64
+
 // accounts are the users of the configuration, with bcrypt passwords.
 type accounts struct {
 	users  map[string]*account
@@ -75,12 +82,11 @@ func (a *accounts) Basic(ctx context.Context, user string, password flavor.Secre
 	if known && u.remembers(sum, a.now()) {
 		return u.who, nil
 	}
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	case <-ctx.Done():
-		return flavor.Principal{}, unavailable("too many logins wait for their password to be checked: try again: %w", context.Cause(ctx))
+	leave, err := enter(ctx)
+	if err != nil {
+		return flavor.Principal{}, err
 	}
+	defer leave()
 	if !known {
 		// One user's hash, always the same for this name: its cost is what
 		// the name would cost if it existed. What bcrypt says does not count.
@@ -98,6 +104,21 @@ func (a *accounts) Basic(ctx context.Context, user string, password flavor.Secre
 	}
 	u.verified.Store(&verified{sum: sum, until: a.now().Add(verifiedFor)})
 	return u.who, nil
+}
+
+// enter waits for a slot, which leave gives back.
+func enter(ctx context.Context) (leave func(), err error) {
+	const busy = "too many logins wait for their password to be checked: try again"
+	defer waiting.Add(-1)
+	if waiting.Add(1) > mayWait {
+		return nil, unavailable(busy)
+	}
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
+	case <-ctx.Done():
+		return nil, unavailable(busy+": %w", context.Cause(ctx))
+	}
 }
 
 func wrongPassword() error {

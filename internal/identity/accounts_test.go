@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -207,5 +208,56 @@ func TestAccountsCallerLeaves(t *testing.T) {
 	}
 	if _, err := login(chain, "a", "p"); err != nil {
 		t.Error("the slots were not given back:", err)
+	}
+}
+
+// A flood of guesses from everywhere waits in a line that has an end: who comes
+// after it is sent away at once, and told to come back; who is remembered gets in.
+func TestAccountsQueueHasAnEnd(t *testing.T) {
+	chain, _ := counted(t, new(clock), Account{Name: "ann", PasswordHash: hashOf(t, "right", 4)})
+	if _, err := login(chain, "ann", "right"); err != nil {
+		t.Fatal(err)
+	}
+	var checked atomic.Int64
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	chain.basics[0].(*accounts).bcrypt = func([]byte, []byte) error {
+		checked.Add(1)
+		begun <- struct{}{}
+		<-goOn
+		return bcrypt.ErrMismatchedHashAndPassword
+	}
+	var flood sync.WaitGroup
+	for i := range cap(slots) + mayWait {
+		flood.Go(func() {
+			if _, err := login(chain, fmt.Sprint("nobody", i), "guess"); flavor.CodeOf(err) != flavor.CodeUnauthorized {
+				t.Errorf("a guess that waited: %v", err)
+			}
+		})
+	}
+	for range cap(slots) {
+		<-begun
+	}
+	for waiting.Load() < mayWait {
+		runtime.Gosched()
+	}
+	_, err := login(chain, "nobody", "guess")
+	if e, ok := errors.AsType[*flavor.Error](err); !ok || e.Code != flavor.CodeUnavailable || e.RetryAfter <= 0 {
+		t.Errorf("one guess too many: %v", err)
+	}
+	if _, err := login(chain, "ann", "right"); err != nil {
+		t.Errorf("who is remembered: %v", err)
+	}
+	if n := checked.Load(); n != int64(cap(slots)) {
+		t.Errorf("%d bcrypts at once, of %d", n, cap(slots))
+	}
+	go func() {
+		for range mayWait {
+			<-begun
+		}
+	}()
+	close(goOn)
+	flood.Wait()
+	if n := checked.Load(); n != int64(cap(slots)+mayWait) || waiting.Load() != 0 {
+		t.Errorf("%d passwords were checked, %d still wait", n, waiting.Load())
 	}
 }
