@@ -26,6 +26,7 @@ var (
 	exposed   = []string{"ETag, Link, Location, Allow, Retry-After, WWW-Authenticate, X-Request-Id, X-Flavorsync-Unreachable, Preference-Applied"}
 	maySend   = []string{"Accept, Content-Type, X-Auth-Token, X-Auth-Token-KeyStone, Authorization, user, password, " +
 		"Prefer, If-Match, If-None-Match, Cache-Control, Last-Event-ID, X-Request-Id"}
+	mayCall = []string{"GET, HEAD, POST, PUT, DELETE"}
 	// Two hours: more than that no browser keeps it.
 	preflightAge = []string{"7200"}
 )
@@ -63,30 +64,32 @@ func (c *cors) open(h http.Header, origin string) bool {
 	return true
 }
 
-// shared is the request's part in CORS. A nil error goes on with the request; a
-// preflight of an origin that is allowed goes on as the OPTIONS that it is.
-func (k *call) shared() error {
+// shared is the request's part in CORS. It has answered a preflight to a path
+// that is not served, so that the page gets to read the 404 of its request; one
+// to a path that is goes on as the OPTIONS that it is.
+func (k *call) shared() (answered bool, err error) {
 	r, h := k.Request(), k.Response().Header()
 	origin, sent := r.Header["Origin"]
 	if !sent || k.s.cors == nil {
-		return nil
+		return false, nil
 	}
-	preflight := r.Method == http.MethodOptions && r.Header["Access-Control-Request-Method"] != nil
 	// A browser sends one Origin.
 	open := len(origin) == 1 && k.s.cors.open(h, origin[0])
-	switch {
-	case !preflight:
-	case !open:
-		return flavor.Errorf(flavor.CodeForbidden, "pages of this origin may not call: cors.allow_origins of this service's configuration names those that may")
-	default:
-		// Empty for a path that is not served: that will be a 404.
-		if methods, _ := k.Get(echo.ContextKeyHeaderAllow).(string); methods != "" {
-			h["Access-Control-Allow-Methods"] = []string{methods}
-			h["Access-Control-Allow-Headers"] = maySend
-			h["Access-Control-Max-Age"] = preflightAge
-		}
+	if r.Method != http.MethodOptions || r.Header["Access-Control-Request-Method"] == nil {
+		return false, nil
 	}
-	return nil
+	if !open {
+		return false, flavor.Errorf(flavor.CodeForbidden, "pages of this origin may not call: cors.allow_origins of this service's configuration names those that may")
+	}
+	h["Access-Control-Allow-Headers"] = maySend
+	h["Access-Control-Max-Age"] = preflightAge
+	if methods, _ := k.Get(echo.ContextKeyHeaderAllow).(string); methods != "" {
+		h["Access-Control-Allow-Methods"] = []string{methods}
+		return false, nil
+	}
+	h["Access-Control-Allow-Methods"] = mayCall
+	k.Response().WriteHeader(http.StatusNoContent)
+	return true, nil
 }
 
 // varyOf is the Vary of every answer: where other origins are served, what a

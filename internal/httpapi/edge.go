@@ -42,8 +42,8 @@ func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
 			// connection (RFC 9112, 6.1).
 			h["Connection"] = closing
 		}
-		err := k.shared()
-		if err == nil {
+		answered, err := k.shared()
+		if !answered && err == nil {
 			err = k.run(next)
 		}
 		if err != nil && !c.Response().Committed {

@@ -17,7 +17,7 @@ var (
 )
 
 // onCredentials is the request headers that an answer depends on.
-const onCredentials = "Accept, X-Auth-Token, Authorization, X-Auth-Token-KeyStone, user, password"
+const onCredentials = "Accept, X-Auth-Token, Authorization, X-Auth-Token-KeyStone, user, password" //nolint:gosec // their names are no credentials
 
 // common puts into h what every answer has: those that fail, those of UCloud and
 // the descriptions too. What is public, or to be kept by nobody, says so later.

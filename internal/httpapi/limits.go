@@ -105,7 +105,11 @@ func (l *failureLimits) failed(address string) {
 		return
 	}
 	until := now.Add(wait).UnixNano()
-	for over := l.over.Load(); over < until && !l.over.CompareAndSwap(over, until); over = l.over.Load() {
+	for {
+		over := l.over.Load()
+		if over >= until || l.over.CompareAndSwap(over, until) {
+			return
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -35,9 +36,8 @@ func (p proxies) client(r *http.Request) string {
 	if !p.trust(peer) {
 		return peer.String()
 	}
-	hops := r.Header["X-Forwarded-For"]
-	for i := len(hops) - 1; i >= 0; i-- {
-		rest, more := hops[i], true
+	for _, rest := range slices.Backward(r.Header["X-Forwarded-For"]) {
+		more := true
 		for more {
 			hop := rest
 			if comma := strings.LastIndexByte(rest, ','); comma >= 0 {

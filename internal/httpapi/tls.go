@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -88,12 +87,11 @@ func (c *Certificate) read() (news bool, err error) {
 		return true, fmt.Errorf("while reading the certificate in %s and its key in %s: %w", c.certFile, c.keyFile, err)
 	}
 	c.current.Store(&pair)
-	level, what := slog.LevelInfo, "certificate"
+	log := c.log.With("names", pair.Leaf.DNSNames, "not_before", pair.Leaf.NotBefore, "not_after", pair.Leaf.NotAfter)
+	log.Info("the certificate was read")
 	if now := c.now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
-		level, what = slog.LevelWarn, "this certificate is not valid now, by this machine's clock"
+		log.Warn("the certificate is not valid now, by this machine's clock")
 	}
-	c.log.LogAttrs(context.Background(), level, what, slog.Any("names", pair.Leaf.DNSNames),
-		slog.Time("not_before", pair.Leaf.NotBefore), slog.Time("not_after", pair.Leaf.NotAfter))
 	return true, nil
 }
 

@@ -111,7 +111,7 @@ func newEncrypted(t *testing.T, a *authority, certFile, keyFile string, minVersi
 }
 
 func (e *encrypted) client(change ...func(*http.Transport)) *http.Client {
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: e.pool}, ForceAttemptHTTP2: true} //nolint:gosec // the version is the test's to choose
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: e.pool}, ForceAttemptHTTP2: true}
 	for _, c := range change {
 		c(tr)
 	}
@@ -187,10 +187,7 @@ func TestCertificateIsChangedUnderLoad(t *testing.T) {
 	for name, swap := range map[string]func(t *testing.T, dir string, cert, key []byte){
 		// Kubernetes: ..data is a link to a directory, and is turned in one go.
 		"one link": func(t *testing.T, dir string, cert, key []byte) {
-			next, err := os.MkdirTemp(dir, "v")
-			if err != nil {
-				t.Fatal(err)
-			}
+			next := t.TempDir()
 			put(t, filepath.Join(next, "tls.crt"), cert)
 			put(t, filepath.Join(next, "tls.key"), key)
 			if err := os.Symlink(next, filepath.Join(dir, "next")); err != nil {

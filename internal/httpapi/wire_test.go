@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ func raw(t *testing.T, address, text string) (statuses []int, last string) {
 	for r := bufio.NewReader(c); ; {
 		response, err := http.ReadResponse(r, nil)
 		if err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("the connection is still open after %v", statuses)
 			}
 			return statuses, last
@@ -130,7 +132,7 @@ func TestSlowClients(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 		head := "POST /v1/flavors HTTP/1.1\r\nHost: x\r\nX-Auth-Token: good\r\nContent-Type: application/json\r\n"
 		if i%2 == 0 {
 			head += "Content-Length: 100\r\n\r\n{"
@@ -264,7 +266,7 @@ func TestConnectionsOverTheWire(t *testing.T) {
 	}
 	if _, err := come(); err == nil {
 		t.Error("a sixth connection was answered")
-	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a sixth connection was left to wait")
 	}
 	first.Close()
