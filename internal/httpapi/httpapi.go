@@ -220,7 +220,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Handler:   s,
 		ConnState: s.connections().changed,
 		TLSConfig: s.cfg.TLS,
-		HTTP2:     &http2,
+		HTTP2:     &http2Limits,
 
 		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as any other path
 		ReadHeaderTimeout:            s.readHeaderTimeout,

@@ -95,10 +95,10 @@ func (c *Certificate) read() (news bool, err error) {
 	return true, nil
 }
 
-// http2 bounds one connection of HTTP/2, on which a client may ask many things at
+// http2Limits bound one connection of HTTP/2, on which a client may ask many things at
 // once: streams that are reset count until their handlers have ended, and a peer
 // that answers no ping, or takes no byte, is left.
-var http2 = http.HTTP2Config{
+var http2Limits = http.HTTP2Config{
 	MaxConcurrentStreams: 100,
 	SendPingTimeout:      30 * time.Second,
 	PingTimeout:          15 * time.Second,

@@ -93,7 +93,7 @@ type encrypted struct {
 }
 
 // newEncrypted serves the certificate that is in these files.
-func newEncrypted(t *testing.T, a *authority, certFile, keyFile string, minVersion uint16) *encrypted {
+func newEncrypted(t *testing.T, a *authority, certFile, keyFile string, minVersion uint16, change ...func(*Config)) *encrypted {
 	t.Helper()
 	e := &encrypted{authority: a}
 	e.setup = newSetup(t, func(c *Config) {
@@ -105,6 +105,9 @@ func newEncrypted(t *testing.T, a *authority, certFile, keyFile string, minVersi
 		start := time.Now()
 		e.files.now = func() time.Time { return start.Add(time.Duration(passed.Add(1)) * certificateAge) }
 		c.TLS = e.files.Config(minVersion)
+		for _, change := range change {
+			change(c)
+		}
 	})
 	e.address, _ = listen(t, e.setup)
 	return e
