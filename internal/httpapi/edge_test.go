@@ -9,8 +9,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -305,5 +308,51 @@ func TestSlowHandlerKeepsItsContext(t *testing.T) {
 	response.Body.Close()
 	if response.StatusCode != http.StatusCreated {
 		t.Error(response.Status)
+	}
+}
+
+// Everybody may ask /readyz; a flood of it is one question to the database at a
+// time, and one client who goes takes no answer from the others.
+func TestReadyzAsksOnce(t *testing.T) {
+	var asking, most atomic.Int64
+	var once sync.Once
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s := newSetup(t, func(c *Config) {
+		c.Ready = func(ctx context.Context) error {
+			if now := asking.Add(1); now > 1 {
+				most.Store(now)
+			} else {
+				once.Do(func() { close(begun) })
+			}
+			<-goOn
+			asking.Add(-1)
+			return ctx.Err()
+		}
+	})
+	leaving, leave := context.WithCancel(t.Context())
+	first := make(chan int, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequestWithContext(leaving, http.MethodGet, "/readyz", http.NoBody))
+		first <- w.Code
+	}()
+	<-begun
+	var flood sync.WaitGroup
+	var arrived atomic.Int64
+	for range 100 {
+		flood.Go(func() {
+			arrived.Add(1)
+			wantStatus(t, s.do(t, "GET /readyz", "", "anonymous"), 200)
+		})
+	}
+	await(t, "the flood is there", func() bool { return arrived.Load() == 100 })
+	leave()
+	close(goOn)
+	flood.Wait()
+	if status := <-first; status != http.StatusOK {
+		t.Errorf("status %d", status)
+	}
+	if n := most.Load(); n > 1 {
+		t.Errorf("the database was asked %d times at once", n)
 	}
 }

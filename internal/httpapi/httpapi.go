@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
@@ -161,6 +162,7 @@ type Server struct {
 	callers  *callerLimits  // nil: no limit
 	logins   *failureLimits // nil: no limit
 	tokens   *failureLimits // nil: no limit
+	ready    singleflight.Group
 	resource resourceLocks
 	promoted [formats]renderedList
 	// references are what UCloud's Core reads of the products.

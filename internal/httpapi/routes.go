@@ -606,9 +606,13 @@ func (k *call) plain(status int, text string) error {
 func healthz(k *call) error { return k.plain(http.StatusOK, "ok\n") }
 
 func readyz(k *call) error {
-	ctx, cancel := context.WithTimeout(k.ctx, readyTimeout)
-	defer cancel()
-	if err := k.s.cfg.Ready(ctx); err != nil {
+	// Nobody needs to be known here: however many ask, the database is asked once.
+	_, err, _ := k.s.ready.Do("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(k.ctx), readyTimeout)
+		defer cancel()
+		return nil, k.s.cfg.Ready(ctx)
+	})
+	if err != nil {
 		k.Response().Header().Set("Retry-After", "5")
 		// The answer is out: the error goes on to the log alone.
 		return errors.Join(err, k.plain(http.StatusServiceUnavailable, "not ready: the log says why (request id "+k.id+")\n"))

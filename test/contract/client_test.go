@@ -302,6 +302,14 @@ func (a *answer) keepsPromises(t *testing.T) {
 			t.Errorf("a %d with a body: %s", a.status, a)
 		}
 	}
+	for name, want := range map[string]string{
+		"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Referrer-Policy": "no-referrer",
+		"Cross-Origin-Resource-Policy": "same-origin", "Server": "", "Strict-Transport-Security": "",
+	} {
+		if got := a.header.Get(name); got != want {
+			t.Errorf("%s is %q, not %q: %s", name, got, want, a)
+		}
+	}
 	underV1 := strings.HasPrefix(a.request.URL.Path, "/v1/") || strings.HasPrefix(a.request.URL.Path, "/api/v1/")
 	if a.status == http.StatusInternalServerError && !a.failing {
 		t.Errorf("a 500: %s", a)
@@ -314,12 +322,12 @@ func (a *answer) keepsPromises(t *testing.T) {
 			t.Errorf("an error without a message: %s", a)
 		}
 	}
+	if want := map[bool]string{true: "private", false: "no-store"}[a.status < 400]; underV1 && a.header.Get("Cache-Control") != want {
+		t.Errorf("Cache-Control is %q, not %q: %s", a.header.Get("Cache-Control"), want, a)
+	}
 	if underV1 && a.request.Method == http.MethodGet && a.status == http.StatusOK {
 		if tag := a.header.Get("ETag"); len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
 			t.Errorf("ETag %q is not a strong one: %s", tag, a)
-		}
-		if got := a.header.Get("Cache-Control"); !strings.Contains(got, "private") {
-			t.Errorf("Cache-Control is %q, not private: %s", got, a)
 		}
 		vary := strings.ToLower(strings.Join(a.header.Values("Vary"), ","))
 		for _, name := range []string{"Accept", "X-Auth-Token", "Authorization", "user", "password", "X-Auth-Token-KeyStone"} {
