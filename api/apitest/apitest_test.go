@@ -495,7 +495,7 @@ func TestExamplesAreAsDescribed(t *testing.T) {
 			}
 		}
 	}
-	if bodies < 150 || len(d.operations) != 38 {
+	if bodies < 150 || len(d.operations) != 39 {
 		t.Errorf("only %d examples and %d operations were found", bodies, len(d.operations))
 	}
 }

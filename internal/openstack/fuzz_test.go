@@ -140,7 +140,8 @@ func FuzzKeystone(f *testing.F) {
 		r.NovaURL = cloud.URL
 		_, err = cloud.clouds.Service(r).Get(t.Context(), "f")
 		toldOnly(t, err)
-		if err == nil && !wellFormedToken(token) {
+		// Blanks around a header's value are no part of it.
+		if err == nil && !wellFormedToken(strings.Trim(token, " \t")) {
 			t.Errorf("%q is used as a token", token)
 		}
 	})
