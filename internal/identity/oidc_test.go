@@ -39,7 +39,7 @@ func today() *clock {
 
 func openid(p *oidctest.Provider) ProviderConfig {
 	return ProviderConfig{
-		Type: TypeOIDC, Issuer: p.Issuer, Audience: Texts{oidctest.ClientID},
+		Type: TypeOIDC, Issuer: p.Issuer, Audience: Texts{oidctest.ClientID}, Timeout: time.Minute,
 		Roles:   []RoleRule{{Claim: "groups", Match: "^managers$", Role: RoleManager}},
 		Regions: []RegionRule{{Claim: "groups", Match: "^(?P<region>.+)-owners$"}},
 	}
@@ -324,7 +324,7 @@ func TestOIDCAlgorithms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg := ProviderConfig{Type: TypeOIDC, Issuer: "https://idm.example.org", JWKSURL: newIDM(t, text(200, string(set))).URL, Audience: Texts{"us"}}
+		cfg := ProviderConfig{Type: TypeOIDC, Issuer: "https://idm.example.org", JWKSURL: newIDM(t, text(200, string(set))).URL, Audience: Texts{"us"}, Timeout: time.Minute}
 		claims := map[string]any{"iss": cfg.Issuer, "aud": "us", "sub": "ada", "exp": time.Now().Add(time.Hour).Unix()}
 		signed := oidctest.Sign(t, jose.SignatureAlgorithm(algorithm), key, claims, map[string]any{"kid": "k"})
 		if _, err := token(newChain(t, today(), cfg), flavor.Secret(signed)); err != nil {
@@ -336,7 +336,7 @@ func TestOIDCAlgorithms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := ProviderConfig{Type: TypeOIDC, Issuer: "https://idm.example.org", JWKSURL: newIDM(t, text(200, string(set))).URL, Audience: Texts{"us"}}
+	cfg := ProviderConfig{Type: TypeOIDC, Issuer: "https://idm.example.org", JWKSURL: newIDM(t, text(200, string(set))).URL, Audience: Texts{"us"}, Timeout: time.Minute}
 	claims := map[string]any{"iss": cfg.Issuer, "aud": "us", "sub": "ada", "exp": time.Now().Add(time.Hour).Unix()}
 	for algorithm, want := range map[jose.SignatureAlgorithm]flavor.Code{jose.PS256: "", jose.RS256: flavor.CodeUnauthorized} {
 		_, err := token(newChain(t, today(), cfg), flavor.Secret(oidctest.Sign(t, algorithm, rsaKey, claims, map[string]any{"kid": "k"})))
@@ -494,9 +494,7 @@ func TestOIDCCrowd(t *testing.T) {
 		{p.JWT(t, adasGrant).Access, oidctest.Keys},
 		{p.Opaque(t, adasGrant).Access, oidctest.Introspection},
 	} {
-		cfg := introspecting(p)
-		cfg.Timeout = time.Minute
-		chain := newChain(t, today(), cfg)
+		chain := newChain(t, today(), introspecting(p))
 		asked := p.Asked(c.path)
 		var done sync.WaitGroup
 		for range 1000 {
@@ -537,7 +535,6 @@ func TestOIDCDown(t *testing.T) {
 			p, now := oidctest.New(t), today()
 			p.Instead(c.down)
 			cfg := introspecting(p)
-			cfg.Timeout = time.Minute
 			if c.hangs {
 				cfg.Timeout = 20 * time.Millisecond
 			}
@@ -687,7 +684,7 @@ func TestOIDCKeyRockCertificate(t *testing.T) {
 	}
 	s := newIDM(t, text(200, `{"rs_256_certificate": "-----BEGIN CERTIFICATE-----`+base64.StdEncoding.EncodeToString(der)+`-----END CERTIFICATE-----"}`))
 	cfg := ProviderConfig{
-		Type: TypeOIDC, Name: "fiware", Issuer: "https://keyrock.example.org", JWKSURL: s.URL, Audience: Texts{"app"},
+		Type: TypeOIDC, Name: "fiware", Issuer: "https://keyrock.example.org", JWKSURL: s.URL, Audience: Texts{"app"}, Timeout: time.Minute,
 		Regions: []RegionRule{{Claim: "organizations", Match: "(?P<region>.+) FIDASH", Role: RoleOwner}}, NameClaims: Texts{"username"},
 	}
 	claims := map[string]any{
