@@ -212,6 +212,9 @@ func endpoint(t *testing.T, a answer, region string) string {
 func conform(t *testing.T, c cloud) {
 	c.prefix = "sim-" + strings.ToLower(rand.Text()[:10]) + "-"
 	t.Run("keystone", c.keystoneAnswers)
+	t.Run("application credentials", c.applicationCredentials)
+	t.Run("groups of a user", c.groups)
+	t.Run("access tokens", c.accessTokens)
 	operator, login := c.login(t, "operator", "operators")
 	member, asMember := c.login(t, "member", "demo")
 	n := nova{cloud: c, url: endpoint(t, login, "Trento"), token: operator, member: member, demo: asMember.at("token.project.id").(string)}
@@ -278,12 +281,7 @@ func (c cloud) keystoneAnswers(t *testing.T) {
 	if expires, _ := a.at("token.expires_at").(string); len(expires) != len("2026-11-21T05:07:02.000000Z") {
 		t.Errorf("expires_at is %q", expires)
 	}
-	var roles []string
-	for _, role := range a.at("token.roles").([]any) {
-		roles = append(roles, role.(map[string]any)["name"].(string))
-	}
-	slices.Sort(roles)
-	want(t, "roles, with those they imply", roles, "[admin member reader]")
+	want(t, "roles, with those they imply", roleNames(a), "[admin member reader]")
 
 	// Scoped by the project's id, by a token instead of a password.
 	again := post(map[string]any{"auth": map[string]any{
@@ -311,6 +309,143 @@ func (c cloud) keystoneAnswers(t *testing.T) {
 	want(t, "revocation", validate("DELETE", member, member).status, 204)
 	unauthorized("a revoked token", validate("GET", member, member))
 	want(t, "validation of a revoked token", validate("GET", scoped, member).status, 404)
+}
+
+// roleNames are the roles of a token, in order.
+func roleNames(a answer) []string {
+	var names []string
+	roles, _ := a.at("token.roles").([]any)
+	for _, role := range roles {
+		names = append(names, role.(map[string]any)["name"].(string))
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (c cloud) applicationCredentials(t *testing.T) {
+	operator, login := c.login(t, "operator", "operators")
+	member, _ := c.login(t, "member", "demo")
+	all := c.keystone + "/users/" + login.at("token.user.id").(string) + "/application_credentials"
+	create := func(token string, credential map[string]any) answer {
+		return send(t, request{method: "POST", url: all, token: token, body: map[string]any{"application_credential": credential}})
+	}
+	name := c.prefix + "credential"
+	made := create(operator, map[string]any{"name": name, "roles": []any{map[string]string{"name": "admin"}}})
+	if made.status != 201 {
+		t.Fatalf("no application credential: %d %s", made.status, made.raw)
+	}
+	id, secret := made.at("application_credential.id").(string), made.at("application_credential.secret").(string)
+	remove := func() answer { return send(t, request{method: "DELETE", url: all + "/" + id, token: operator}) }
+	defer remove()
+	want(t, "its project", made.at("application_credential.project_id"), login.at("token.project.id"))
+	want(t, "the same name again", create(operator, map[string]any{"name": name}).status, 409)
+	want(t, "no name", create(operator, map[string]any{}).status, 400)
+	want(t, "by another user", create(member, map[string]any{"name": name + "2"}).status, 403)
+	want(t, "with a role one has not", create(operator, map[string]any{"name": name + "2", "roles": []any{map[string]string{"name": "service"}}}).status, 400)
+
+	use := func(credential map[string]any, scope any) answer {
+		auth := map[string]any{"identity": map[string]any{"methods": []string{"application_credential"}, "application_credential": credential}}
+		if scope != nil {
+			auth["scope"] = scope
+		}
+		return send(t, request{method: "POST", url: c.keystone + "/auth/tokens", body: map[string]any{"auth": auth}})
+	}
+	user := map[string]any{"name": "operator", "domain": map[string]string{"name": "Default"}}
+	var token string
+	for what, by := range map[string]map[string]any{
+		"by its id":            {"id": id, "secret": secret},
+		"by its name and user": {"name": name, "secret": secret, "user": user},
+	} {
+		a := use(by, nil)
+		want(t, what, a.status, 201)
+		want(t, what+": the project", a.at("token.project.name"), "operators")
+		want(t, what+": the user", a.at("token.user.name"), "operator")
+		want(t, what+": the roles", roleNames(a), "[admin]")
+		want(t, what+": the credential", a.at("token.application_credential.id"), id)
+		endpoint(t, a, "Spain2")
+		token = a.header.Get("X-Subject-Token")
+	}
+	want(t, "a wrong secret", use(map[string]any{"id": id, "secret": "wrong"}, nil).status, 401)
+	unknown := use(map[string]any{"id": "nosuch", "secret": secret}, nil)
+	want(t, "an unknown id", unknown.status, 404)
+	want(t, "an unknown id: the error's code", unknown.at("error.code"), 404)
+	want(t, "an unknown name", use(map[string]any{"name": "nosuch", "secret": secret, "user": user}, nil).status, 401)
+	want(t, "a name without its user", use(map[string]any{"name": name, "secret": secret}, nil).status, 400)
+	want(t, "a scope", use(map[string]any{"id": id, "secret": secret},
+		map[string]any{"project": map[string]any{"name": "operators", "domain": map[string]string{"id": "default"}}}).status, 401)
+	want(t, "its deletion", remove().status, 204)
+	want(t, "its second deletion", remove().status, 404)
+	want(t, "its use after that", use(map[string]any{"id": id, "secret": secret}, nil).status, 404)
+	self := send(t, request{method: "GET", url: c.keystone + "/auth/tokens", token: token, header: map[string]string{"X-Subject-Token": token}})
+	want(t, "its token after that", self.status, 404)
+}
+
+func (c cloud) groups(t *testing.T) {
+	member, login := c.login(t, "member", "demo")
+	unscoped, _ := c.login(t, "member", "")
+	_, other := c.login(t, "operator", "operators")
+	of := func(a answer) string { return c.keystone + "/users/" + a.at("token.user.id").(string) + "/groups" }
+	for what, token := range map[string]string{"a scoped token": member, "an unscoped token": unscoped} {
+		a := send(t, request{method: "GET", url: of(login), token: token})
+		want(t, "one's own groups with "+what, a.status, 200)
+		if _, ok := a.at("groups").([]any); !ok {
+			t.Errorf("one's own groups with %s: %s", what, a.raw)
+		}
+	}
+	want(t, "another's groups", send(t, request{method: "GET", url: of(other), token: member}).status, 403)
+}
+
+// accessTokens: an OpenID provider's access token is exchanged as keystoneauth's
+// v3oidcaccesstoken does it.
+func (c cloud) accessTokens(t *testing.T) {
+	if c.real {
+		admin, _ := c.login(t, "admin", "admin")
+		known := send(t, request{method: "GET", url: c.keystone + "/OS-FEDERATION/identity_providers/" + simstack.IdentityProvider, token: admin})
+		if known.status != 200 {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("the real Keystone has no identity provider %s: %s", simstack.IdentityProvider, known.raw)
+			}
+			t.Skipf("the real Keystone has no identity provider %s: not compared", simstack.IdentityProvider)
+		}
+	}
+	exchange := func(idp, protocol, token string) answer {
+		return send(t, request{
+			method: "POST", url: c.keystone + "/OS-FEDERATION/identity_providers/" + idp + "/protocols/" + protocol + "/auth",
+			header: map[string]string{"Authorization": "Bearer " + token},
+		})
+	}
+	scope := func(unscoped answer, project string) answer {
+		return send(t, request{method: "POST", url: c.keystone + "/auth/tokens", body: map[string]any{"auth": map[string]any{
+			"identity": map[string]any{"methods": []string{"token"}, "token": map[string]string{"id": unscoped.header.Get("X-Subject-Token")}},
+			"scope":    map[string]any{"project": map[string]any{"name": project, "domain": map[string]string{"name": "Default"}}},
+		}}})
+	}
+	unscoped := exchange("egi.eu", "openid", "operator-access-token")
+	want(t, "the exchange", unscoped.status, 201)
+	want(t, "how", unscoped.at("token.methods"), "[openid]")
+	want(t, "who", unscoped.at("token.user.name"), "operator@example.org")
+	want(t, "the provider", unscoped.at("token.user.OS-FEDERATION.identity_provider.id"), "egi.eu")
+	want(t, "its project", unscoped.at("token.project"), nil)
+	want(t, "its catalog", unscoped.at("token.catalog"), nil)
+	scoped := scope(unscoped, "operators")
+	want(t, "the scoped token", scoped.status, 201)
+	want(t, "its methods", scoped.at("token.methods"), "[token openid]")
+	want(t, "its roles", roleNames(scoped), "[admin member reader]")
+	want(t, "its user", scoped.at("token.user.id"), unscoped.at("token.user.id"))
+	endpoint(t, scoped, "Spain2")
+	want(t, "another's project", scope(unscoped, "demo").status, 401)
+
+	stranger := exchange("egi.eu", "openid", "stranger-access-token")
+	want(t, "one of no group", stranger.status, 201)
+	want(t, "one of no group: a project", scope(stranger, "operators").status, 401)
+
+	refused := exchange("egi.eu", "openid", "bad")
+	want(t, "a bad access token", refused.status, 401)
+	want(t, "a bad access token: the body is Apache's", refused.body, map[string]any(nil))
+	unknown := exchange("nosuch", "openid", "operator-access-token")
+	want(t, "an unknown provider", unknown.status, 404)
+	want(t, "an unknown provider: the error's code", unknown.at("error.code"), 404)
+	want(t, "an unknown protocol", exchange("egi.eu", "saml2", "operator-access-token").status, 401)
 }
 
 // nova is one region's Nova under test.

@@ -19,11 +19,13 @@ import (
 )
 
 type keystone struct {
-	mu       sync.RWMutex
-	users    map[string]*user    // by name
-	projects map[string]string   // id by name
-	tokens   map[string]*session // by token
-	catalog  struct {            // the last one, for the last base URL and set of regions
+	mu          sync.RWMutex
+	users       map[string]*user                  // by name
+	projects    map[string]string                 // id by name
+	tokens      map[string]*session               // by token
+	credentials map[string]*applicationCredential // by id
+	access      map[string]*user                  // by the access token of the OpenID provider
+	catalog     struct {                          // the last one, for the last base URL and set of regions
 		base       string
 		generation int
 		body       json.RawMessage
@@ -32,23 +34,27 @@ type keystone struct {
 
 type user struct {
 	id, name, password string
+	domain             string            // the identity provider's; "": Default, with a password
 	roles              map[string]string // role by project name
+	groups             []string
 }
 
 // session is what a token stands for. Only revoked changes, under the lock.
 type session struct {
-	token     string
-	userID    string
-	user      string
-	project   string   // its name; "": unscoped
-	projectID string   // "": unscoped, or system
-	system    bool     // scoped to the system
-	roles     []string // implied ones too
-	methods   []string
-	auditIDs  []string
-	issued    time.Time
-	expires   time.Time
-	revoked   bool
+	token      string
+	userID     string
+	user       string
+	domain     string                 // of the user; "": Default
+	credential *applicationCredential // nil: issued for something else
+	project    string                 // its name; "": unscoped
+	projectID  string                 // "": unscoped, or system
+	system     bool                   // scoped to the system
+	roles      []string               // implied ones too
+	methods    []string
+	auditIDs   []string
+	issued     time.Time
+	expires    time.Time
+	revoked    bool
 }
 
 func (t *session) admin() bool { return slices.Contains(t.roles, "admin") }
@@ -56,12 +62,14 @@ func (t *session) admin() bool { return slices.Contains(t.roles, "admin") }
 func (k *keystone) reset() {
 	k.mu.Lock()
 	k.users, k.projects, k.tokens = map[string]*user{}, map[string]string{}, map[string]*session{}
+	k.credentials, k.access = map[string]*applicationCredential{}, map[string]*user{}
 	k.mu.Unlock()
 	k.addUser("admin", "admin-secret", "admin", "admin")
 	k.addUser("operator", "operator-secret", "operators", "admin")
 	k.addUser("member", "member-secret", "demo", "member")
 	k.addUser("reader", "reader-secret", "demo", "reader")
 	k.addUser("nova", "nova-secret", "service", "service")
+	k.addAccessTokens()
 }
 
 // hexID is a stable id of the form Keystone gives.
@@ -138,7 +146,7 @@ func (k *keystone) issue(u *user, project string, system bool, methods []string,
 	}
 	t := &session{
 		token:  "gAAAAAB" + randomText(132),
-		userID: u.id, user: u.name, project: project, system: system, methods: methods,
+		userID: u.id, user: u.name, domain: u.domain, project: project, system: system, methods: methods,
 		auditIDs: []string{randomText(16)},
 		issued:   now.UTC().Truncate(time.Second),
 	}
@@ -258,6 +266,10 @@ func (s *Stack) serveKeystone(w http.ResponseWriter, r *http.Request, c call) {
 			w.Header().Set("Allow", "GET, DELETE, HEAD, POST, OPTIONS")
 			writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"message": "The method is not allowed for the requested URL."})
 		}
+	case strings.HasPrefix(path, "/users/"):
+		s.serveUser(w, r, path)
+	case strings.HasPrefix(path, "/OS-FEDERATION/"):
+		s.exchange(w, r, path)
 	case (path == "/auth/catalog" || path == "/auth/projects" || path == "/projects" || strings.HasPrefix(path, "/projects/")) && method == http.MethodGet:
 		s.readKeystone(w, r, path)
 	default:
@@ -296,7 +308,14 @@ type authRequest struct {
 					Domain             *domainRef
 				}
 			}
-			Token *struct{ ID string }
+			Token      *struct{ ID string }
+			Credential *struct {
+				ID, Name, Secret string
+				User             *struct {
+					ID, Name string
+					Domain   *domainRef
+				}
+			} `json:"application_credential"`
 		}
 		Scope json.RawMessage // "unscoped" is a text
 	}
@@ -340,6 +359,7 @@ func (s *Stack) createToken(w http.ResponseWriter, r *http.Request) {
 	k.mu.Lock()
 	var u *user
 	var parent *session
+	var credential *applicationCredential
 	switch method := identity.Methods[0]; method {
 	case "password":
 		if identity.Password == nil || identity.Password.User == nil {
@@ -354,7 +374,7 @@ func (s *Stack) createToken(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		for _, known := range k.users {
-			if by.ID == known.id || by.ID == "" && by.Name == known.name && by.Domain.isDefault() {
+			if known.domain == "" && (by.ID == known.id || by.ID == "" && by.Name == known.name && by.Domain.isDefault()) {
 				if by.Password == known.password {
 					u = known
 				}
@@ -374,12 +394,42 @@ func (s *Stack) createToken(w http.ResponseWriter, r *http.Request) {
 		if !parent.revoked && now.Before(parent.expires) {
 			u = k.users[parent.user]
 		}
+	case "application_credential":
+		by := identity.Credential
+		switch {
+		case by == nil:
+			k.mu.Unlock()
+			keystoneInvalid(w, "application_credential", "identity")
+			return
+		case by.ID != "" && k.credentials[by.ID] == nil:
+			k.mu.Unlock()
+			keystoneError(w, http.StatusNotFound, "Could not find Application Credential: "+by.ID+".")
+			return
+		case by.ID != "":
+			credential = k.credentials[by.ID]
+		case by.User == nil:
+			k.mu.Unlock()
+			keystoneInvalid(w, "user", "application credential")
+			return
+		default:
+			for _, known := range k.users {
+				if by.User.ID == known.id || by.User.ID == "" && by.User.Name == known.name && by.User.Domain.isDefault() {
+					credential = k.credentialOf(known, by.Name)
+				}
+			}
+		}
+		if credential != nil && by.Secret == credential.secret && scope.Project == nil && scope.System == nil {
+			u = credential.user
+		}
 	default:
 		k.mu.Unlock()
 		keystoneInvalid(w, method, "identity")
 		return
 	}
 	project := ""
+	if u != nil && credential != nil {
+		project = credential.project
+	}
 	if u != nil && scope.Project != nil {
 		for name, id := range k.projects {
 			if scope.Project.ID == id || scope.Project.ID == "" && scope.Project.Name == name && scope.Project.Domain.isDefault() {
@@ -397,10 +447,16 @@ func (s *Stack) createToken(w http.ResponseWriter, r *http.Request) {
 	var t *session
 	if u != nil {
 		methods := []string{identity.Methods[0]}
-		if parent != nil {
+		switch {
+		case parent != nil && parent.domain != "":
+			methods = []string{"token", Protocol}
+		case parent != nil:
 			methods = []string{"password", "token"}
 		}
 		t = k.issue(u, project, system, methods, parent, now, s.opts.TokenLife)
+		if credential != nil {
+			t.credential, t.roles = credential, credential.roles
+		}
 	}
 	k.mu.Unlock()
 	if t == nil {
@@ -414,6 +470,10 @@ func (s *Stack) createToken(w http.ResponseWriter, r *http.Request) {
 func (s *Stack) subjectToken(w http.ResponseWriter, r *http.Request, method string) {
 	now := s.opts.Now()
 	asking := s.keystone.session(r.Header.Get("X-Auth-Token"), now)
+	if gone := s.keystone.goneCredential(r.Header.Get("X-Auth-Token")); gone != "" {
+		keystoneError(w, http.StatusNotFound, "Could not find Application Credential: "+gone+".")
+		return
+	}
 	if asking == nil {
 		s.keystoneUnauthorized(w, r)
 		return
@@ -501,9 +561,18 @@ func (s *Stack) readKeystone(w http.ResponseWriter, r *http.Request, path string
 func (s *Stack) describe(r *http.Request, t *session) any {
 	const form = "2006-01-02T15:04:05.000000Z"
 	domain := map[string]string{"id": "default", "name": "Default"}
+	who := map[string]any{"domain": domain, "id": t.userID, "name": t.user, "password_expires_at": nil}
+	if t.domain != "" {
+		who = map[string]any{
+			"domain": map[string]string{"id": t.domain, "name": t.domain}, "id": t.userID, "name": t.user,
+			"OS-FEDERATION": map[string]any{
+				"groups": []any{}, "identity_provider": map[string]string{"id": IdentityProvider}, "protocol": map[string]string{"id": Protocol},
+			},
+		}
+	}
 	body := map[string]any{
 		"methods":    t.methods,
-		"user":       map[string]any{"domain": domain, "id": t.userID, "name": t.user, "password_expires_at": nil},
+		"user":       who,
 		"audit_ids":  t.auditIDs,
 		"expires_at": t.expires.Format(form),
 		"issued_at":  t.issued.Format(form),
@@ -521,6 +590,9 @@ func (s *Stack) describe(r *http.Request, t *session) any {
 	if t.projectID != "" {
 		body["project"] = map[string]any{"domain": domain, "id": t.projectID, "name": t.project}
 		body["is_domain"] = false
+	}
+	if t.credential != nil {
+		body["application_credential"] = map[string]any{"id": t.credential.id, "name": t.credential.name, "restricted": true}
 	}
 	if t.system {
 		body["system"] = map[string]bool{"all": true}
