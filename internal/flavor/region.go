@@ -24,20 +24,36 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("***"), nil }
 // Region is an infrastructure: an OpenStack region, where its Keystone and Nova
 // are, and the service account we act with there.
 type Region struct {
-	Name          string // as in Keystone's catalog
-	KeystoneURL   string // with or without a version path
-	NovaURL       string // "": found in the catalog
-	Username      string
+	Name        string   // as in Keystone's catalog
+	KeystoneURL string   // with or without a version path
+	NovaURL     string   // "": found in the catalog
+	AuthType    AuthType // "" is AuthPassword
+	Username    string   // of the password, or of the named application credential
+	// Password is the secret of the service account: by its AuthType the
+	// password, the application credential's secret, or the access token.
 	Password      Secret
-	Tenant        string // the project's name
-	UserDomain    string // name; "Default" where none was given
-	ProjectDomain string // name; "Default" where none was given
+	Tenant        string // the project's name; "" with an application credential, which has its own
+	UserDomain    string // name
+	ProjectDomain string // name
+	// ApplicationCredentialID says which it is; else its name and its user do.
+	ApplicationCredentialID   string
+	ApplicationCredentialName string
+	// IdentityProvider and Protocol are what Keystone calls those with which
+	// it takes the access token.
+	IdentityProvider string
+	Protocol         string
+	// CACertificate is PEM: certificates that vouch for this region's
+	// Keystone and Nova, besides those of the system; "" is none.
+	CACertificate string
 	// Trusted: a manager says callers' Keystone tokens may be shown to
 	// this region's own Keystone.
 	Trusted bool
 	// NovaURLTrusted: a manager registered NovaURL, so callers' tokens may go there.
 	NovaURLTrusted bool
-	Status         RegionStatus
+	// CACertificateTrusted: a manager registered CACertificate, so callers'
+	// tokens may go where it alone vouches.
+	CACertificateTrusted bool
+	Status               RegionStatus
 }
 
 // RegionState is what the last look at a region found.
@@ -67,6 +83,9 @@ func ValidRegionName(name string) bool {
 
 // Validate tells the first field that cannot be registered.
 func (r Region) Validate() error {
+	if r.AuthType == "" {
+		r.AuthType = AuthPassword
+	}
 	if !ValidRegionName(r.Name) {
 		return Invalid("name: a region name has 1 to 64 letters, digits and . _ -")
 	}
@@ -80,15 +99,7 @@ func (r Region) Validate() error {
 			return Invalid("%s: must be an http or https URL with a host, without user, query and fragment", u.field)
 		}
 	}
-	for _, t := range []struct{ field, value string }{
-		{"username", r.Username}, {"password", string(r.Password)}, {"tenant", r.Tenant},
-		{"user_domain_name", r.UserDomain}, {"project_domain_name", r.ProjectDomain},
-	} {
-		if err := text(t.field, t.value, 255); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.validateAccount()
 }
 
 // Principal is who is asking.
@@ -102,32 +113,4 @@ type Principal struct {
 	// KeystoneUser is the id of the caller's user in the federation's Keystone,
 	// where the provider tells; "" where it is not known.
 	KeystoneUser string
-}
-
-// RegionPatch is what a POST or a PUT says of an infrastructure; nil is what it
-// does not say.
-type RegionPatch struct {
-	Name          *string
-	KeystoneURL   *string
-	NovaURL       *string
-	Username      *string
-	Password      *Secret
-	Tenant        *string
-	UserDomain    *string
-	ProjectDomain *string
-	Trusted       *bool
-}
-
-// Apply is r with what p names. It validates nothing.
-func (p RegionPatch) Apply(r Region) Region {
-	set(&r.Name, p.Name)
-	set(&r.KeystoneURL, p.KeystoneURL)
-	set(&r.NovaURL, p.NovaURL)
-	set(&r.Username, p.Username)
-	set(&r.Password, p.Password)
-	set(&r.Tenant, p.Tenant)
-	set(&r.UserDomain, p.UserDomain)
-	set(&r.ProjectDomain, p.ProjectDomain)
-	set(&r.Trusted, p.Trusted)
-	return r
 }

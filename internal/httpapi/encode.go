@@ -201,21 +201,33 @@ func encodeInfrastructures(as format, list []flavor.Region) []byte {
 	return append(b, "</infrastructures>"...)
 }
 
-// The keys of an infrastructure in their order: id, name, keystone_url, nova_url
-// (where one is registered), username, tenant, user_domain_name,
-// project_domain_name, trusted, status{state, last_error, checked_at (once it
-// was looked at; RFC 3339, UTC)}. The XML elements are the same, id an attribute.
+// settingsOf are the texts of an infrastructure in their order. Those of the
+// service account are there where they say something: an account with a password
+// has a user, a project and their domains, and no auth_type.
+func settingsOf(r *flavor.Region) [][2]string {
+	authType := string(r.AuthType)
+	if r.AuthType == flavor.AuthPassword {
+		authType = ""
+	}
+	all := [][2]string{
+		{"name", r.Name}, {"keystone_url", r.KeystoneURL}, {"nova_url", r.NovaURL},
+		{"auth_type", authType}, {"username", r.Username}, {"tenant", r.Tenant},
+		{"user_domain_name", r.UserDomain}, {"project_domain_name", r.ProjectDomain},
+		{"application_credential_id", r.ApplicationCredentialID}, {"application_credential_name", r.ApplicationCredentialName},
+		{"identity_provider", r.IdentityProvider}, {"protocol", r.Protocol}, {"ca_certificate", r.CACertificate},
+	}
+	return slices.DeleteFunc(all, func(s [2]string) bool { return s[1] == "" })
+}
+
+// The keys of an infrastructure in their order: id, those of settingsOf, trusted,
+// status{state, last_error, checked_at (once it was looked at; RFC 3339, UTC)}.
+// The XML elements are the same, id an attribute.
 func appendInfrastructureJSON(b []byte, r *flavor.Region) []byte {
 	b = appendString(append(b, `{"id": `...), r.Name)
-	b = appendString(append(b, `, "name": `...), r.Name)
-	b = appendString(append(b, `, "keystone_url": `...), r.KeystoneURL)
-	if r.NovaURL != "" {
-		b = appendString(append(b, `, "nova_url": `...), r.NovaURL)
+	for _, s := range settingsOf(r) {
+		b = append(append(append(b, `, "`...), s[0]...), `": `...)
+		b = appendString(b, s[1])
 	}
-	b = appendString(append(b, `, "username": `...), r.Username)
-	b = appendString(append(b, `, "tenant": `...), r.Tenant)
-	b = appendString(append(b, `, "user_domain_name": `...), r.UserDomain)
-	b = appendString(append(b, `, "project_domain_name": `...), r.ProjectDomain)
 	b = strconv.AppendBool(append(b, `, "trusted": `...), r.Trusted)
 	b = appendString(append(b, `, "status": {"state": `...), stateOf(r))
 	b = appendString(append(b, `, "last_error": `...), r.Status.LastError)
@@ -227,15 +239,10 @@ func appendInfrastructureJSON(b []byte, r *flavor.Region) []byte {
 
 func appendInfrastructureXML(b []byte, r *flavor.Region) []byte {
 	b = appendXMLText(append(b, `<infrastructure id="`...), r.Name)
-	b = appendElement(append(b, `">`...), "name", r.Name)
-	b = appendElement(b, "keystone_url", r.KeystoneURL)
-	if r.NovaURL != "" {
-		b = appendElement(b, "nova_url", r.NovaURL)
+	b = append(b, `">`...)
+	for _, s := range settingsOf(r) {
+		b = appendElement(b, s[0], s[1])
 	}
-	b = appendElement(b, "username", r.Username)
-	b = appendElement(b, "tenant", r.Tenant)
-	b = appendElement(b, "user_domain_name", r.UserDomain)
-	b = appendElement(b, "project_domain_name", r.ProjectDomain)
 	b = appendElement(b, "trusted", strconv.FormatBool(r.Trusted))
 	b = appendElement(append(b, "<status>"...), "state", stateOf(r))
 	b = appendElement(b, "last_error", r.Status.LastError)

@@ -96,6 +96,16 @@ func TestEncodings(t *testing.T) {
 			`<infrastructures><infrastructure id="Mordor"><name>Mordor</name><keystone_url>https://mordor.example.org:5000/v3</keystone_url><nova_url>https://nova.mordor.example.org/v2.1</nova_url><username>sauron</username><tenant>service</tenant><user_domain_name>Default</user_domain_name><project_domain_name>Default</project_domain_name><trusted>true</trusted><status><state>refused</state><last_error>Mordor refuses sauron's password</last_error><checked_at>2026-11-21T04:06:07Z</checked_at></status></infrastructure></infrastructures>`,
 		},
 		{
+			"infrastructure with an access token", func(as format) []byte {
+				return encodeInfrastructure(as, &flavor.Region{
+					Name: "Mordor", KeystoneURL: "https://k", AuthType: flavor.AuthOIDCAccessToken, IdentityProvider: "egi.eu", Protocol: "openid",
+					Password: "hush", Tenant: "vo", ProjectDomain: "Default", CACertificate: "-----\nAA\n-----\n",
+				})
+			},
+			`{"infrastructure": {"id": "Mordor", "name": "Mordor", "keystone_url": "https://k", "auth_type": "v3oidcaccesstoken", "tenant": "vo", "project_domain_name": "Default", "identity_provider": "egi.eu", "protocol": "openid", "ca_certificate": "-----\nAA\n-----\n", "trusted": false, "status": {"state": "unknown", "last_error": ""}}}`,
+			`<infrastructure id="Mordor"><name>Mordor</name><keystone_url>https://k</keystone_url><auth_type>v3oidcaccesstoken</auth_type><tenant>vo</tenant><project_domain_name>Default</project_domain_name><identity_provider>egi.eu</identity_provider><protocol>openid</protocol><ca_certificate>-----&#10;AA&#10;-----&#10;</ca_certificate><trusted>false</trusted><status><state>unknown</state><last_error></last_error></status></infrastructure>`,
+		},
+		{
 			"no infrastructures", func(as format) []byte { return encodeInfrastructures(as, nil) },
 			`{"infrastructures": []}`, `<infrastructures/>`,
 		},

@@ -79,17 +79,18 @@ func (m *Market) CreateInfrastructure(ctx context.Context, p flavor.Principal, p
 	for _, required := range []struct {
 		field  string
 		absent bool
-	}{
-		{"name", patch.Name == nil}, {"keystone_url", patch.KeystoneURL == nil}, {"username", patch.Username == nil},
-		{"password", patch.Password == nil}, {"tenant", patch.Tenant == nil},
-	} {
+	}{{"name", patch.Name == nil}, {"keystone_url", patch.KeystoneURL == nil}} {
 		if required.absent {
-			return flavor.Region{}, flavor.Invalid("%s is missing: an infrastructure needs name, keystone_url, username, password and tenant", required.field)
+			return flavor.Region{}, flavor.Invalid("%s is missing: an infrastructure needs name, keystone_url and a service account", required.field)
 		}
 	}
-	r := patch.Apply(flavor.Region{UserDomain: "Default", ProjectDomain: "Default"})
+	r, err := patch.Apply(flavor.Region{})
+	if err != nil {
+		return r, err
+	}
 	r.Trusted = r.Trusted && p.Can(flavor.TrustInfrastructure)
 	r.NovaURLTrusted = r.NovaURL != "" && p.Can(flavor.TrustInfrastructure)
+	r.CACertificateTrusted = r.CACertificate != "" && p.Can(flavor.TrustInfrastructure)
 	r.Status.State = flavor.RegionUnknown
 	if err := r.Validate(); err != nil {
 		return r, err
@@ -100,9 +101,10 @@ func (m *Market) CreateInfrastructure(ctx context.Context, p flavor.Principal, p
 	return r, m.store.Write(ctx, func(tx *store.Tx) error { return tx.InsertRegion(r) })
 }
 
-// ChangeInfrastructure changes a registered region. Where the service account
-// or its Keystone changes, its password must be said again: else one who may
-// only write here could send the stored password wherever he likes.
+// ChangeInfrastructure changes a registered region. Where the service account,
+// its Keystone or who vouches for that changes, the account's secret must be said
+// again: else one who may only write here could send the stored one wherever he
+// likes.
 func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, name string, patch flavor.RegionPatch) (flavor.Region, error) {
 	if _, err := m.regionFor(ctx, p, flavor.ChangeInfrastructure, name); err != nil {
 		return flavor.Region{}, err
@@ -113,7 +115,12 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 		if err != nil {
 			return err
 		}
-		changed = patch.Apply(old)
+		if changed, err = patch.Apply(old); err != nil {
+			return err
+		}
+		if err := needsSecret(old, changed, patch); err != nil {
+			return err
+		}
 		if err := changed.Validate(); err != nil {
 			return err
 		}
@@ -122,18 +129,6 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 		}
 		if changed.Trusted != old.Trusted && !p.Can(flavor.TrustInfrastructure) {
 			return flavor.Forbidden("trusted: only a manager may say that %s is", name)
-		}
-		for _, f := range []struct {
-			field   string
-			changed bool
-		}{
-			{"keystone_url", changed.KeystoneURL != old.KeystoneURL}, {"username", changed.Username != old.Username},
-			{"tenant", changed.Tenant != old.Tenant}, {"user_domain_name", changed.UserDomain != old.UserDomain},
-			{"project_domain_name", changed.ProjectDomain != old.ProjectDomain},
-		} {
-			if f.changed && patch.Password == nil {
-				return flavor.Invalid("password is missing: changing %s needs it in the same body", f.field)
-			}
 		}
 		if changed.KeystoneURL != old.KeystoneURL || changed.NovaURL != old.NovaURL {
 			changes, err := tx.Changes()
@@ -151,6 +146,9 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 		if changed.NovaURL != old.NovaURL {
 			changed.NovaURLTrusted = changed.NovaURL != "" && p.Can(flavor.TrustInfrastructure)
 		}
+		if changed.CACertificate != old.CACertificate {
+			changed.CACertificateTrusted = changed.CACertificate != "" && p.Can(flavor.TrustInfrastructure)
+		}
 		if err := tx.UpdateRegion(changed); err != nil {
 			return err
 		}
@@ -158,6 +156,31 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 		return tx.SetRegionStatus(name, changed.Status)
 	})
 	return changed, err
+}
+
+// needsSecret refuses a change of where, or as whom, we authenticate in a body
+// that does not hold the secret of the service account.
+func needsSecret(old, changed flavor.Region, patch flavor.RegionPatch) error {
+	if secret := patch.Secret(changed.AuthType); secret != nil && *secret != "" {
+		return nil
+	}
+	for _, f := range []struct {
+		field   string
+		changed bool
+	}{
+		{"keystone_url", changed.KeystoneURL != old.KeystoneURL}, {"auth_type", changed.AuthType != old.AuthType},
+		{"username", changed.Username != old.Username}, {"tenant", changed.Tenant != old.Tenant},
+		{"user_domain_name", changed.UserDomain != old.UserDomain}, {"project_domain_name", changed.ProjectDomain != old.ProjectDomain},
+		{"application_credential_id", changed.ApplicationCredentialID != old.ApplicationCredentialID},
+		{"application_credential_name", changed.ApplicationCredentialName != old.ApplicationCredentialName},
+		{"identity_provider", changed.IdentityProvider != old.IdentityProvider}, {"protocol", changed.Protocol != old.Protocol},
+		{"ca_certificate", changed.CACertificate != old.CACertificate},
+	} {
+		if f.changed && changed.AuthType.Secret() != "" {
+			return flavor.Invalid("%s is missing: changing %s needs it in the same body", changed.AuthType.Secret(), f.field)
+		}
+	}
+	return nil
 }
 
 // DeleteInfrastructure forgets a region. While a flavor of the catalogue is

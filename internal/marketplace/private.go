@@ -12,22 +12,23 @@ import (
 // The Private group: what Nova of one region says now to the caller's own
 // Keystone token. Nova decides who may, but for a node of a public flavor.
 
-// delegated opens a region with the caller's Keystone token.
-func (m *Market) delegated(ctx context.Context, region string, token flavor.Secret) (flavor.Region, *openstack.Compute, error) {
+// delegated opens a region with the caller's Keystone token, which must be their
+// own where it is known who they are there.
+func (m *Market) delegated(ctx context.Context, p flavor.Principal, region string, token flavor.Secret) (flavor.Region, *openstack.Compute, error) {
 	r, err := m.region(ctx, region)
 	if err != nil {
 		return r, nil, err
 	}
-	compute, err := m.clouds.Delegated(ctx, r, token)
+	compute, err := m.clouds.Delegated(ctx, r, token, p.KeystoneUser)
 	return r, compute, err
 }
 
 // RegionFlavors lists all flavors of the region, in order.
-func (m *Market) RegionFlavors(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret) ([]flavor.Flavor, error) {
+func (m *Market) RegionFlavors(ctx context.Context, p flavor.Principal, region string, token flavor.Secret) ([]flavor.Flavor, error) {
 	// Validating the token and reading share one time limit.
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
-	_, compute, err := m.delegated(ctx, region, token)
+	_, compute, err := m.delegated(ctx, p, region, token)
 	if err != nil {
 		return nil, err
 	}
@@ -48,10 +49,10 @@ func (m *Market) RegionFlavors(ctx context.Context, _ flavor.Principal, region s
 }
 
 // RegionFlavor is one flavor of the region, by Nova's own id.
-func (m *Market) RegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, id string) (flavor.Flavor, error) {
+func (m *Market) RegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string) (flavor.Flavor, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
-	_, compute, err := m.delegated(ctx, region, token)
+	_, compute, err := m.delegated(ctx, p, region, token)
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
@@ -71,8 +72,8 @@ func (m *Market) viewed(ctx context.Context, region string, nf flavor.NovaFlavor
 }
 
 // CreateRegionFlavor creates a flavor in the region's Nova.
-func (m *Market) CreateRegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, patch flavor.Patch) (flavor.Flavor, error) {
-	_, compute, err := m.delegated(ctx, region, token)
+func (m *Market) CreateRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, patch flavor.Patch) (flavor.Flavor, error) {
+	_, compute, err := m.delegated(ctx, p, region, token)
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
@@ -97,8 +98,8 @@ func (m *Market) CreateRegionFlavor(ctx context.Context, _ flavor.Principal, reg
 
 // ChangeRegionFlavor changes any of a flavor's fields. Description and extra
 // specs change in place; anything else is the careful change of change.go.
-func (m *Market) ChangeRegionFlavor(ctx context.Context, _ flavor.Principal, region string, token flavor.Secret, id string, patch flavor.Patch) (flavor.Flavor, error) {
-	r, compute, err := m.delegated(ctx, region, token)
+func (m *Market) ChangeRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string, patch flavor.Patch) (flavor.Flavor, error) {
+	r, compute, err := m.delegated(ctx, p, region, token)
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
@@ -213,7 +214,7 @@ func (m *Market) putInPlace(ctx context.Context, compute *openstack.Compute, nf 
 // DeleteRegionFlavor deletes a flavor from the region. A node of a public
 // flavor goes as with DELETE /v1/flavors/{id}.
 func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, region string, token flavor.Secret, id string) error {
-	r, compute, err := m.delegated(ctx, region, token)
+	r, compute, err := m.delegated(ctx, p, region, token)
 	if err != nil {
 		return err
 	}

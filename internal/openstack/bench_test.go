@@ -66,7 +66,7 @@ func benchmarkDelegatedList(b *testing.B, f federation, flavors int) {
 	}
 	ours := func() time.Duration {
 		start := time.Now()
-		c, err := clouds.Delegated(b.Context(), flavor.Region{Name: "Trento"}, token)
+		c, err := clouds.Delegated(b.Context(), flavor.Region{Name: "Trento"}, token, "")
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,10 +33,12 @@ type attempt struct {
 	clouds    *Clouds
 	region    string
 	party     party
-	doing     string // "listing flavors of Trento"
-	delegated bool   // with the caller's own token; else with the service account
-	flavorID  string // what a 404 is about; "" where there is no such thing
-	write     bool   // 400, 409 and 413 are about what was sent
+	doing     string          // "listing flavors of Trento"
+	delegated bool            // with the caller's own token; else with the service account
+	authType  flavor.AuthType // of the service account that authenticates
+	exchanges bool            // its access token for one of Keystone's
+	flavorID  string          // what a 404 is about; "" where there is no such thing
+	write     bool            // 400, 409 and 413 are about what was sent
 }
 
 var (
@@ -121,7 +124,7 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 		return "the host of " + a.who() + " has no address in the DNS; " + a.setting(), err
 	}
 	if flaw := outgoing.TLSFlaw(err); flaw != "" {
-		return a.who() + " " + flaw, err
+		return a.who() + " " + flaw + a.voucher(err), err
 	}
 	switch {
 	case errors.Is(err, errForeignHost):
@@ -141,6 +144,20 @@ func (a attempt) obstacle(err error) (what string, cause error) {
 		return a.who() + " answers what is not the API of " + a.api() + "; " + a.setting(), errNonsense
 	}
 	return a.who() + " cannot be reached; try again later, or " + a.setting(), err
+}
+
+// voucher is what to do about an authority that is unknown here: a region may
+// have one of its own.
+func (a attempt) voucher(err error) string {
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	switch {
+	case !unknown || a.party == federationKeystone:
+		return ""
+	case a.delegated:
+		return ", or a manager should register that authority as ca_certificate of this infrastructure"
+	default:
+		return ", or register that authority as ca_certificate of this infrastructure"
+	}
 }
 
 func (a attempt) api() string {
@@ -219,9 +236,28 @@ func (a attempt) explainKeystone(status *statusError, answer gophercloud.ErrUnex
 		code == http.StatusNotFound && kind == "error"):
 		return fail(flavor.CodeKeystone, "%s does not accept it: it may be expired, revoked or of another cloud; issue a new one and send it as X-Auth-Token-KeyStone", a.who())
 	case !a.delegated && (code == http.StatusUnauthorized || code == http.StatusForbidden):
-		return a.refusal(status, "its Keystone refuses it; correct username, password, tenant and the domain names of this infrastructure with PUT /v1/infrastructures/%s", a.region)
+		return a.refusal(status, "its Keystone refuses it; %s with PUT /v1/infrastructures/%s", a.remedy(), a.region)
+	case a.authType == flavor.AuthApplicationCredential && code == http.StatusNotFound && kind == "error":
+		return a.refusal(status, "its Keystone refuses it; %s with PUT /v1/infrastructures/%s", a.remedy(), a.region)
+	case a.exchanges && code == http.StatusNotFound && kind == "error":
+		return a.refusal(status, "its Keystone has no such identity provider or protocol; correct identity_provider and protocol of this infrastructure with PUT /v1/infrastructures/%s", a.region)
 	default:
 		return fail(flavor.CodeUnreachable, "%s", a.misbehaviour(code))
+	}
+}
+
+// remedy is what to do about a service account that is refused.
+func (a attempt) remedy() string {
+	switch {
+	case a.authType == flavor.AuthApplicationCredential:
+		return "its application credential may be expired, deleted, or registered with a mistake: give another"
+	case a.exchanges:
+		return "its access token may be expired (most live an hour or less), or issued for another client: give a new access_token, " +
+			"or an application credential, which lasts,"
+	case a.authType == flavor.AuthOIDCAccessToken:
+		return "it takes the access token, but not for this project: correct tenant and project_domain_name of this infrastructure"
+	default:
+		return "correct username, password, tenant and the domain names of this infrastructure"
 	}
 }
 

@@ -187,7 +187,7 @@ func quick(cfg *Config) { cfg.RegionTimeout = testTimeout }
 // both are a Compute with the service account and one with a caller's token.
 func (f *fakeCloud) both(t *testing.T, clouds *Clouds) map[string]*Compute {
 	t.Helper()
-	mine, err := clouds.Delegated(t.Context(), f.region(), goodToken)
+	mine, err := clouds.Delegated(t.Context(), f.region(), goodToken, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestOddAnswers(t *testing.T) {
 			clouds.tokens.Purge()
 			_, err := clouds.Service(f.region()).List(t.Context())
 			wantError(t, err, flavor.CodeUnreachable, "R", "Keystone")
-			_, err = clouds.Delegated(t.Context(), f.region(), goodToken)
+			_, err = clouds.Delegated(t.Context(), f.region(), goodToken, "")
 			wantError(t, err, flavor.CodeUnreachable, "R", "Keystone")
 		})
 	}
@@ -440,7 +440,7 @@ func TestKeystoneFails(t *testing.T) {
 			f.keystone = test.fault
 			_, err := clouds.Service(f.region()).List(t.Context())
 			wantError(t, err, test.want.service, "R", test.words)
-			_, err = clouds.Delegated(t.Context(), f.region(), goodToken)
+			_, err = clouds.Delegated(t.Context(), f.region(), goodToken, "")
 			words := strings.ReplaceAll(test.words, "its Keystone", "the federation's Keystone")
 			wantError(t, err, test.want.delegated, "R", words)
 			want := flavor.RegionUnreachable
@@ -489,7 +489,7 @@ func TestNoConnection(t *testing.T) {
 			r.NovaURL, r.NovaURLTrusted = test.url, true
 			_, err := clouds.Service(r).List(t.Context())
 			message(t, err, "Nova", test.words)
-			delegated, err := clouds.Delegated(t.Context(), r, goodToken)
+			delegated, err := clouds.Delegated(t.Context(), r, goodToken, "")
 			if err == nil {
 				_, err = delegated.List(t.Context())
 			}
@@ -498,7 +498,7 @@ func TestNoConnection(t *testing.T) {
 			r.KeystoneURL, r.Trusted = test.url, true
 			_, err = clouds.Service(r).List(t.Context())
 			message(t, err, "Keystone", test.words)
-			_, err = clouds.Delegated(t.Context(), r, goodToken)
+			_, err = clouds.Delegated(t.Context(), r, goodToken, "")
 			message(t, err, "Keystone", test.words)
 		})
 	}
@@ -567,7 +567,7 @@ func TestTokenStaysHome(t *testing.T) {
 	}
 	// Should anything ever be asked of another host, the wire refuses.
 	clouds := f.clouds(t)
-	client, err := clouds.novaAt("R", f.URL, goodToken)
+	client, err := clouds.novaAt("R", f.URL, goodToken, "")
 	if err != nil {
 		t.Fatal(err)
 	}

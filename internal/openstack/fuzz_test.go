@@ -110,7 +110,7 @@ func FuzzFault(f *testing.F) {
 		cloud.clouds.tokens.Purge()
 		_, err = cloud.clouds.Service(cloud.region()).Get(t.Context(), "f")
 		toldOnly(t, err)
-		_, err = cloud.clouds.Delegated(t.Context(), cloud.region(), goodToken)
+		_, err = cloud.clouds.Delegated(t.Context(), cloud.region(), goodToken, "")
 		toldOnly(t, err)
 	})
 }
@@ -135,7 +135,7 @@ func FuzzKeystone(f *testing.F) {
 		cloud.clouds.tokens.Purge()
 		r := cloud.region()
 		// Whatever the catalog says is read; who is called is here.
-		_, err := cloud.clouds.Delegated(t.Context(), r, goodToken)
+		_, err := cloud.clouds.Delegated(t.Context(), r, goodToken, "")
 		toldOnly(t, err)
 		r.NovaURL = cloud.URL
 		_, err = cloud.clouds.Service(r).Get(t.Context(), "f")
@@ -175,7 +175,7 @@ func FuzzURL(f *testing.F) {
 func FuzzFlavorPath(f *testing.F) {
 	cloud := newForeign(f)
 	f.Fuzz(func(t *testing.T, id string) {
-		client, err := cloud.clouds.novaAt("R", "https://nova.test/compute", goodToken)
+		client, err := cloud.clouds.novaAt("R", "https://nova.test/compute", goodToken, "")
 		if err != nil || flavor.ValidateID(id) != nil {
 			return
 		}

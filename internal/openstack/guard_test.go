@@ -20,7 +20,7 @@ func TestGuardedDialing(t *testing.T) {
 		_, err := clouds.Service(r).List(t.Context())
 		message(t, err, "Keystone", "outgoing.allow_networks")
 		r.Trusted = true
-		_, err = clouds.Delegated(t.Context(), r, goodToken)
+		_, err = clouds.Delegated(t.Context(), r, goodToken, "")
 		message(t, err, "Keystone", "outgoing.allow_networks")
 	}
 	// A Keystone that may be called names a Nova that may not.
@@ -42,7 +42,7 @@ func TestGuardedDialing(t *testing.T) {
 	n := len(f.requests)
 	_, err = clouds.Service(f.region()).List(t.Context())
 	message(t, err, "Keystone", "outgoing.allow_http")
-	_, err = clouds.Delegated(t.Context(), f.region(), goodToken)
+	_, err = clouds.Delegated(t.Context(), f.region(), goodToken, "")
 	message(t, err, "Keystone", "outgoing.allow_http")
 	// ... which its owner, and whoever runs this service, read in its status.
 	if got := clouds.Service(f.region()).Check(t.Context()); got.State != flavor.RegionUnreachable || !strings.Contains(got.LastError, "outgoing.allow_http") {

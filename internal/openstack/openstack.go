@@ -40,14 +40,19 @@ type Config struct {
 const (
 	maxAccounts = 4096  // service accounts: one for each region
 	maxTokens   = 16384 // callers' tokens: about 1 KB each
+	maxPools    = 1024  // connections of regions with certificates of their own
 )
 
 // Clouds holds what all regions share: connections, slots and sessions. It is
 // safe for concurrent use.
 type Clouds struct {
-	cfg   Config
-	log   *slog.Logger
-	base  *outgoing.Transport
+	cfg  Config
+	log  *slog.Logger
+	base *outgoing.Transport
+
+	poolsMu sync.Mutex                // a pool is looked up and replaced in one step
+	pools   *lru.Cache[string, *pool] // by region
+
 	slots *slots
 	now   func() time.Time
 
@@ -84,6 +89,7 @@ func New(cfg Config) *Clouds {
 	// New fails for a size below 1 only.
 	c.accounts, _ = lru.New[string, *account](maxAccounts)
 	c.tokens, _ = lru.New[tokenKey, *validated](maxTokens)
+	c.pools, _ = lru.NewWithEvict(maxPools, func(_ string, p *pool) { p.CloseIdleConnections() })
 	return c
 }
 
@@ -92,13 +98,27 @@ func New(cfg Config) *Clouds {
 func (c *Clouds) Close() {
 	c.undos.Wait()
 	c.base.CloseIdleConnections()
+	c.pools.Purge()
 }
 
-// Forget drops the service-account session of a region that is no more.
+// Forget drops the service-account session of a region that is no more, and its
+// own connections.
 func (c *Clouds) Forget(region string) {
+	c.pools.Remove(region)
 	c.accountsMu.Lock()
 	defer c.accountsMu.Unlock()
 	c.accounts.Remove(region)
+}
+
+// ownKeystone says whether callers' tokens for r are validated at another Keystone
+// than the federation's.
+func (c *Clouds) ownKeystone(r flavor.Region) bool {
+	if !r.Trusted {
+		return false
+	}
+	its, err := keystoneBase(r.KeystoneURL)
+	federations, configErr := keystoneBase(c.cfg.KeystoneURL)
+	return err != nil || configErr != nil || its.String() != federations.String()
 }
 
 // Service is r with its service account. It calls nobody yet: the account is
@@ -120,11 +140,16 @@ func (c *Clouds) Service(r flavor.Region) *Compute {
 // at the federation's Keystone, or at the region's own where that is trusted,
 // once: it is remembered by its hash until it expires or Nova refuses it. It
 // goes to the compute endpoint its own catalog names for the region, or to the
-// region's NovaURL where a manager registered that.
+// region's NovaURL where a manager registered that. The region's own certificates
+// vouch for either where a manager registered them.
 //
-// CodeKeystone: the token is missing, refused or not scoped. CodeUnreachable:
-// Keystone cannot be asked, or the catalog has no compute endpoint there.
-func (c *Clouds) Delegated(ctx context.Context, r flavor.Region, token flavor.Secret) (*Compute, error) {
+// It must be of the user whose id is user, where that is not "" and the Keystone
+// asked is the federation's: another has users of its own.
+//
+// CodeKeystone: the token is missing, refused or not scoped. CodeForbidden: it is
+// somebody else's. CodeUnreachable: Keystone cannot be asked, or the catalog has
+// no compute endpoint there.
+func (c *Clouds) Delegated(ctx context.Context, r flavor.Region, token flavor.Secret, user string) (*Compute, error) {
 	if token == "" {
 		return nil, flavor.Errorf(flavor.CodeKeystone,
 			"%s is asked with your own Keystone token: send one, scoped to a project, as X-Auth-Token-KeyStone", r.Name)
@@ -137,6 +162,10 @@ func (c *Clouds) Delegated(ctx context.Context, r flavor.Region, token flavor.Se
 	if err != nil {
 		return nil, err
 	}
+	if user != "" && v.user != user && !c.ownKeystone(r) {
+		return nil, flavor.Forbidden("the Keystone token is not yours: the identity provider that knows you says that you are another user there; "+
+			"issue one as yourself and send it as X-Auth-Token-KeyStone for %s", r.Name)
+	}
 	endpoint := v.compute[r.Name]
 	if r.NovaURL != "" && r.NovaURLTrusted {
 		endpoint = r.NovaURL
@@ -144,7 +173,7 @@ func (c *Clouds) Delegated(ctx context.Context, r flavor.Region, token flavor.Se
 	if endpoint == "" {
 		return nil, noEndpoint(r.Name, "the Keystone token's catalog")
 	}
-	client, err := c.novaAt(r.Name, endpoint, string(token))
+	client, err := c.novaAt(r.Name, endpoint, string(token), vouching(r))
 	if err != nil {
 		return nil, err
 	}

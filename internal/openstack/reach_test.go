@@ -59,7 +59,7 @@ func onlyHere(names *dnstest.Server) func(*Config) {
 func both(t *testing.T, c *Clouds, r flavor.Region) map[string]error {
 	t.Helper()
 	_, service := c.Service(r).List(t.Context())
-	mine, delegated := c.Delegated(t.Context(), r, goodToken)
+	mine, delegated := c.Delegated(t.Context(), r, goodToken, "")
 	if delegated == nil {
 		_, delegated = mine.List(t.Context())
 	}

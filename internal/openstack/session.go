@@ -31,13 +31,14 @@ type session interface {
 	refused(client *gophercloud.ServiceClient) (again bool)
 }
 
-// provider is a gophercloud client of one service at one origin. It never
-// retries, follows no redirect and does not authenticate again by itself.
-func (c *Clouds) provider(region string, at *url.URL, token string) *gophercloud.ProviderClient {
+// provider is a gophercloud client of one service at one origin, for which the
+// certificates in ca vouch besides those of the system. It never retries, follows
+// no redirect and does not authenticate again by itself.
+func (c *Clouds) provider(region string, at *url.URL, token, ca string) *gophercloud.ProviderClient {
 	p := &gophercloud.ProviderClient{
 		TokenID: token,
 		HTTPClient: http.Client{
-			Transport:     &wire{clouds: c, region: region, origin: url.URL{Scheme: at.Scheme, Host: at.Host}},
+			Transport:     &wire{clouds: c, slots: c.slots, region: region, ca: ca, origin: url.URL{Scheme: at.Scheme, Host: at.Host}},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -46,12 +47,12 @@ func (c *Clouds) provider(region string, at *url.URL, token string) *gophercloud
 }
 
 // novaAt is a client of the Nova at endpoint.
-func (c *Clouds) novaAt(region, endpoint, token string) (*gophercloud.ServiceClient, error) {
+func (c *Clouds) novaAt(region, endpoint, token, ca string) (*gophercloud.ServiceClient, error) {
 	at, err := novaEndpoint(endpoint)
 	if err != nil {
 		return nil, attempt{clouds: c, region: region, party: nova, doing: "looking for the Nova of " + region}.explain(&badURLError{err})
 	}
-	p := c.provider(region, at, token)
+	p := c.provider(region, at, token, ca)
 	p.EndpointLocator = func(gophercloud.EndpointOpts) (string, error) { return at.String(), nil }
 	client, err := openstack.NewComputeV2(p, gophercloud.EndpointOpts{})
 	if err != nil {
@@ -62,12 +63,12 @@ func (c *Clouds) novaAt(region, endpoint, token string) (*gophercloud.ServiceCli
 }
 
 // identity is a client of the Keystone at keystoneURL.
-func (c *Clouds) identity(region, keystoneURL, token string) (*gophercloud.ServiceClient, error) {
+func (c *Clouds) identity(region, keystoneURL, token, ca string) (*gophercloud.ServiceClient, error) {
 	base, err := keystoneBase(keystoneURL)
 	if err != nil {
 		return nil, err
 	}
-	p := c.provider(region, base, token)
+	p := c.provider(region, base, token, ca)
 	p.IdentityBase = base.String()
 	return openstack.NewIdentityV3(p, gophercloud.EndpointOpts{})
 }
@@ -76,7 +77,16 @@ func (c *Clouds) identity(region, keystoneURL, token string) (*gophercloud.Servi
 type grant struct {
 	ExpiresAt time.Time             `json:"expires_at"`
 	Catalog   []tokens.CatalogEntry `json:"catalog"`
-	Project   *struct{}             `json:"project"`
+	Project   *named                `json:"project"`
+	User      named                 `json:"user"`
+	Roles     []named               `json:"roles"`
+}
+
+// named is a user, a project, a role or a domain.
+type named struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Domain *named `json:"domain"`
 }
 
 // compute is the public compute endpoint of each region.
@@ -107,14 +117,23 @@ func noEndpoint(region, catalog string) *flavor.Error {
 
 // credentials is all that a session of a service account depends on.
 type credentials struct {
-	region, keystoneURL, novaURL, username, tenant, userDomain, projectDomain string
-	password                                                                  flavor.Secret
+	region, keystoneURL, novaURL, ca            string
+	authType                                    flavor.AuthType
+	username, tenant, userDomain, projectDomain string
+	applicationCredentialID                     string
+	applicationCredentialName                   string
+	identityProvider, protocol                  string
+	secret                                      flavor.Secret
 }
 
 func credentialsOf(r flavor.Region) credentials {
 	return credentials{
-		region: r.Name, keystoneURL: r.KeystoneURL, novaURL: r.NovaURL, username: r.Username, password: r.Password, tenant: r.Tenant,
-		userDomain: cmp.Or(r.UserDomain, "Default"), projectDomain: cmp.Or(r.ProjectDomain, "Default"),
+		region: r.Name, keystoneURL: r.KeystoneURL, novaURL: r.NovaURL, ca: r.CACertificate,
+		authType: cmp.Or(r.AuthType, flavor.AuthPassword),
+		username: r.Username, tenant: r.Tenant, userDomain: cmp.Or(r.UserDomain, "Default"), projectDomain: cmp.Or(r.ProjectDomain, "Default"),
+		applicationCredentialID: r.ApplicationCredentialID, applicationCredentialName: r.ApplicationCredentialName,
+		identityProvider: r.IdentityProvider, protocol: r.Protocol,
+		secret: r.Password,
 	}
 }
 
@@ -173,18 +192,31 @@ func (a *account) refused(client *gophercloud.ServiceClient) bool {
 }
 
 func (a *account) attempt() attempt {
-	return attempt{clouds: a.clouds, region: a.region, party: keystone, doing: "authenticating the service account of " + a.region}
+	return attempt{clouds: a.clouds, region: a.region, party: keystone, authType: a.authType, doing: "authenticating the service account of " + a.region}
 }
 
 func (a *account) authenticate(ctx context.Context) (*gophercloud.ServiceClient, error) {
-	k, err := a.clouds.identity(a.region, a.keystoneURL, "")
+	k, err := a.clouds.identity(a.region, a.keystoneURL, "", a.ca)
 	if err != nil {
 		return nil, a.attempt().explain(&badURLError{err})
 	}
-	answer := tokens.Create(ctx, k, &tokens.AuthOptions{
-		Username: a.username, Password: string(a.password), DomainName: a.userDomain,
-		Scope: tokens.Scope{ProjectName: a.tenant, DomainName: a.projectDomain},
-	})
+	var as tokens.AuthOptions
+	switch a.authType {
+	case flavor.AuthApplicationCredential:
+		as = tokens.AuthOptions{
+			ApplicationCredentialID: a.applicationCredentialID, ApplicationCredentialName: a.applicationCredentialName,
+			ApplicationCredentialSecret: string(a.secret), Username: a.username, DomainName: a.userDomain,
+		}
+	case flavor.AuthOIDCAccessToken:
+		unscoped, err := a.exchange(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		as = tokens.AuthOptions{TokenID: unscoped, Scope: a.project()}
+	default:
+		as = tokens.AuthOptions{Username: a.username, Password: string(a.secret), DomainName: a.userDomain, Scope: a.project()}
+	}
+	answer := tokens.Create(ctx, k, &as)
 	if answer.Err != nil {
 		return nil, a.attempt().explain(answer.Err)
 	}
@@ -200,7 +232,7 @@ func (a *account) authenticate(ctx context.Context) (*gophercloud.ServiceClient,
 	if endpoint == "" {
 		return nil, noEndpoint(a.region, "the catalog its Keystone gives the service account")
 	}
-	client, err := a.clouds.novaAt(a.region, endpoint, token)
+	client, err := a.clouds.novaAt(a.region, endpoint, token, a.ca)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +245,29 @@ func (a *account) authenticate(ctx context.Context) (*gophercloud.ServiceClient,
 	return client, nil
 }
 
+func (a *account) project() tokens.Scope {
+	return tokens.Scope{ProjectName: a.tenant, DomainName: a.projectDomain}
+}
+
+// exchange gives Keystone the access token for one of its own, which opens
+// nothing yet. It is what keystoneauth's v3oidcaccesstoken does.
+func (a *account) exchange(ctx context.Context, k *gophercloud.ServiceClient) (unscoped string, err error) {
+	try := a.attempt()
+	try.exchanges = true
+	at := k.ServiceURL("OS-FEDERATION", "identity_providers", url.PathEscape(a.identityProvider), "protocols", url.PathEscape(a.protocol), "auth")
+	resp, err := k.Post(ctx, at, nil, nil, &gophercloud.RequestOpts{
+		MoreHeaders: map[string]string{"Authorization": "Bearer " + string(a.secret)},
+		OkCodes:     []int{http.StatusOK, http.StatusCreated},
+	})
+	if err != nil {
+		return "", try.explain(err)
+	}
+	if unscoped = resp.Header.Get("X-Subject-Token"); !wellFormedToken(unscoped) {
+		return "", try.explain(errNonsense)
+	}
+	return unscoped, nil
+}
+
 // read takes Keystone's answer apart.
 func read(answer interface{ ExtractInto(any) error }) (grant, error) {
 	var g grant
@@ -222,26 +277,28 @@ func read(answer interface{ ExtractInto(any) error }) (grant, error) {
 	return g, nil
 }
 
-// tokenKey is a caller's token and the Keystone that vouched for it, hashed.
+// tokenKey is a caller's token, the Keystone that vouched for it, and who vouched
+// for that, hashed.
 type tokenKey [sha256.Size]byte
 
 // validated is what is remembered of a caller's token: not the token.
 type validated struct {
 	until   time.Time
+	user    string            // its id
 	compute map[string]string // endpoint of each region
 }
 
 // validate asks Keystone about a caller's token, or remembers.
 func (c *Clouds) validate(ctx context.Context, r flavor.Region, token string) (*validated, tokenKey, error) {
-	at := c.cfg.KeystoneURL
+	at, ca := c.cfg.KeystoneURL, ""
 	try := attempt{
 		clouds: c, region: r.Name, party: federationKeystone, delegated: true,
 		doing: "validating your Keystone token for " + r.Name,
 	}
 	if r.Trusted {
-		at, try.party = r.KeystoneURL, keystone
+		at, ca, try.party = r.KeystoneURL, vouching(r), keystone
 	}
-	key := tokenKey(sha256.Sum256([]byte(at + "\x00" + token)))
+	key := tokenKey(sha256.Sum256([]byte(at + "\x00" + ca + "\x00" + token)))
 	if v, ok := c.tokens.Get(key); ok {
 		if c.now().Before(v.until) {
 			return v, key, nil
@@ -256,7 +313,7 @@ func (c *Clouds) validate(ctx context.Context, r flavor.Region, token string) (*
 		}
 		ctx, cancel := context.WithTimeout(detached, c.cfg.RegionTimeout)
 		defer cancel()
-		v, err := c.ask(ctx, r.Name, at, token)
+		v, err := c.ask(ctx, r.Name, at, token, ca)
 		if err != nil {
 			return nil, err
 		}
@@ -279,8 +336,8 @@ func (c *Clouds) validate(ctx context.Context, r flavor.Region, token string) (*
 
 // ask shows the token to Keystone as its own subject: every user may, and no
 // new token is made.
-func (c *Clouds) ask(ctx context.Context, region, at, token string) (*validated, error) {
-	k, err := c.identity(region, at, token)
+func (c *Clouds) ask(ctx context.Context, region, at, token, ca string) (*validated, error) {
+	k, err := c.identity(region, at, token, ca)
 	if err != nil {
 		return nil, &badURLError{err}
 	}
@@ -298,7 +355,7 @@ func (c *Clouds) ask(ctx context.Context, region, at, token string) (*validated,
 	if !c.now().Before(g.ExpiresAt) {
 		return nil, errExpired
 	}
-	return &validated{until: g.ExpiresAt, compute: g.compute()}, nil
+	return &validated{until: g.ExpiresAt, user: g.User.ID, compute: g.compute()}, nil
 }
 
 // wellFormedToken says whether token can stand in a header. Fernet tokens have

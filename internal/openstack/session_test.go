@@ -129,7 +129,7 @@ func TestTokensExpire(t *testing.T) {
 	r := f.region()
 	ask := func(tokens, validations int) {
 		t.Helper()
-		mine, err := clouds.Delegated(t.Context(), r, goodToken)
+		mine, err := clouds.Delegated(t.Context(), r, goodToken, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestTokensExpire(t *testing.T) {
 	ask(2, 2)
 	// Keystone vouches for what has expired by our clock.
 	f.keystone = saying(`{"token": {"expires_at": "2020-01-01T00:00:00.000000Z", "project": {}, "catalog": [{"type": "compute", "endpoints": [{"interface": "public", "region_id": "R", "url": "http://x"}]}]}}`)
-	_, err := clouds.Delegated(t.Context(), r, "an0ther")
+	_, err := clouds.Delegated(t.Context(), r, "an0ther", "")
 	wantError(t, err, flavor.CodeKeystone, "expired", "R")
 }
 
@@ -172,7 +172,7 @@ func TestRefusedTokenIsForgotten(t *testing.T) {
 	_, err := c.List(t.Context())
 	wantError(t, err, flavor.CodeKeystone, "R", "X-Auth-Token-KeyStone")
 	f.keystone = answering(http.StatusUnauthorized, "error")
-	_, err = clouds.Delegated(t.Context(), f.region(), goodToken)
+	_, err = clouds.Delegated(t.Context(), f.region(), goodToken, "")
 	wantError(t, err, flavor.CodeKeystone, "R", "X-Auth-Token-KeyStone")
 	if got := f.count(validate); got != 2 {
 		t.Errorf("validated %d times, not 2", got)
@@ -191,7 +191,7 @@ func TestFirstCallerGoesAway(t *testing.T) {
 	}
 	for name, call := range map[string]func(context.Context) error{
 		"delegated": func(ctx context.Context) error {
-			_, err := clouds.Delegated(ctx, f.region(), goodToken)
+			_, err := clouds.Delegated(ctx, f.region(), goodToken, "")
 			return err
 		},
 		"service": func(ctx context.Context) error {
@@ -223,14 +223,14 @@ func TestWhoSeesTheToken(t *testing.T) {
 	federation, own := newFake(t), newFake(t)
 	clouds := federation.clouds(t)
 	r := own.region()
-	if _, err := clouds.Delegated(t.Context(), r, goodToken); err != nil {
+	if _, err := clouds.Delegated(t.Context(), r, goodToken, ""); err != nil {
 		t.Fatal(err)
 	}
 	if f, o := federation.count(validate), own.count(validate); f != 1 || o != 0 {
 		t.Errorf("shown to the federation's Keystone %d times, to the region's own %d times", f, o)
 	}
 	r.Trusted = true
-	c, err := clouds.Delegated(t.Context(), r, goodToken)
+	c, err := clouds.Delegated(t.Context(), r, goodToken, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestWhoSeesTheToken(t *testing.T) {
 	harvest := newFake(t)
 	r = federation.region()
 	r.NovaURL = harvest.URL
-	if c, err = clouds.Delegated(t.Context(), r, goodToken); err != nil {
+	if c, err = clouds.Delegated(t.Context(), r, goodToken, ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.List(t.Context()); err != nil || len(harvest.requests) != 0 || federation.count("GET /v2.1/flavors/detail") != 1 {
@@ -258,7 +258,7 @@ func TestTokensAreBounded(t *testing.T) {
 	clouds := f.clouds(t)
 	clouds.tokens.Resize(10)
 	for i := range 30 {
-		if _, err := clouds.Delegated(t.Context(), f.region(), flavor.Secret(fmt.Sprint("token", i))); err != nil {
+		if _, err := clouds.Delegated(t.Context(), f.region(), flavor.Secret(fmt.Sprint("token", i)), ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -336,7 +336,7 @@ func TestCallsInFlight(t *testing.T) {
 				c := clouds.Service(r)
 				if i%2 == 0 {
 					var err error
-					if c, err = clouds.Delegated(t.Context(), r, token); err != nil {
+					if c, err = clouds.Delegated(t.Context(), r, token, ""); err != nil {
 						t.Error(err)
 						return
 					}
@@ -467,7 +467,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 		}
 	}
 	for range 50 {
-		c, err := clouds.Delegated(t.Context(), f.region(), goodToken)
+		c, err := clouds.Delegated(t.Context(), f.region(), goodToken, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,6 +31,7 @@ import (
 type federation struct {
 	keystone string // URL
 	blind    bool   // Nova compares without case and accents
+	real     bool
 }
 
 // The suite says what this package relies on. A simulation is trusted only
@@ -50,6 +51,9 @@ var suite = []struct {
 	{"who may write", testDelegated},
 	{"tokens that open nothing", testBadTokens},
 	{"accounts that are refused", testBadAccounts},
+	{"application credentials", testApplicationCredentials},
+	{"access tokens", testAccessTokens},
+	{"a token of somebody else", testSomebodyElse},
 	{"catalogs and URLs", testEndpoints},
 	{"a hundred callers at once", testCrowd},
 	{"ids are not paths", testPaths},
@@ -72,7 +76,7 @@ func TestReal(t *testing.T) {
 		}
 		t.Skip("FLAVORSYNC_TEST_KEYSTONE_URL is not set: no test on a real OpenStack")
 	}
-	run(t, federation{keystone: url, blind: os.Getenv("FLAVORSYNC_TEST_NOVA_COLLATION") == "blind"})
+	run(t, federation{real: true, keystone: url, blind: os.Getenv("FLAVORSYNC_TEST_NOVA_COLLATION") == "blind"})
 }
 
 func (f federation) clouds(t *testing.T) *openstack.Clouds {
@@ -396,7 +400,7 @@ func testInvalid(t *testing.T, f federation) {
 func testNotFound(t *testing.T, f federation) {
 	clouds := f.clouds(t)
 	id := uuid.NewString()
-	mine, err := clouds.Delegated(t.Context(), f.region("Trento"), f.token(t, "operator", "operator-secret", "operators"))
+	mine, err := clouds.Delegated(t.Context(), f.region("Trento"), f.token(t, "operator", "operator-secret", "operators"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,7 +426,7 @@ func testDelegated(t *testing.T, f federation) {
 	it.ExtraSpecs = map[string]string{"k": "v"}
 	it.Description = "seen by all"
 	put(t, clouds.Service(f.region("Trento")), it)
-	reader, err := clouds.Delegated(t.Context(), f.region("Trento"), f.token(t, "member", "member-secret", "demo"))
+	reader, err := clouds.Delegated(t.Context(), f.region("Trento"), f.token(t, "member", "member-secret", "demo"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +455,7 @@ func testBadTokens(t *testing.T, f federation) {
 		"none": "", "nonsense": "nonsense", "no header": "a\r\nX-Evil: 1", "unscoped": f.token(t, "member", "member-secret", ""),
 		"like one": "gAAAAABrARlB5vNmYH_2twMePZGrNUOOjoAcyJTQEGk",
 	} {
-		_, err := clouds.Delegated(t.Context(), f.region("Spain2"), token)
+		_, err := clouds.Delegated(t.Context(), f.region("Spain2"), token, "")
 		fails(t, err, flavor.CodeKeystone, "X-Auth-Token-KeyStone")
 		if err != nil && token != "" && strings.Contains(err.Error(), string(token)) {
 			t.Errorf("%s: the error holds the token: %v", name, err)
@@ -488,6 +492,169 @@ func testBadAccounts(t *testing.T, f federation) {
 	}
 }
 
+// call asks Keystone with a token, and reads the answer into value.
+func (f federation) call(t *testing.T, method, path string, token flavor.Secret, body string, value any) (status int) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, f.keystone+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Auth-Token", string(token))
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if value != nil {
+		if err := json.NewDecoder(resp.Body).Decode(value); err != nil {
+			t.Fatalf("%s %s: %s, %v", method, path, resp.Status, err)
+		}
+	}
+	return resp.StatusCode
+}
+
+// user is the id of whoever has the token.
+func (f federation) user(t *testing.T, token flavor.Secret) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.keystone+"/auth/tokens", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Auth-Token", string(token))
+	req.Header.Set("X-Subject-Token", string(token))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Token struct{ User struct{ ID string } }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.Token.User.ID == "" {
+		t.Fatalf("whose token it is: %s, %v", resp.Status, err)
+	}
+	return answer.Token.User.ID
+}
+
+// works says that the service account of r may manage flavors.
+func works(t *testing.T, c *openstack.Compute) {
+	t.Helper()
+	it := put(t, c, fresh())
+	if got, err := c.Get(t.Context(), it.ID); err != nil || got.ID != it.ID {
+		t.Errorf("what it made: %+v, %v", got, err)
+	}
+	if got := c.Check(t.Context()); got.State != flavor.RegionUp || got.LastError != "" {
+		t.Errorf("its status is %+v", got)
+	}
+}
+
+// refusedAccount says that Keystone refuses the service account, and what to do.
+func refusedAccount(t *testing.T, c *openstack.Compute, words ...string) {
+	t.Helper()
+	_, err := c.List(t.Context())
+	fails(t, err, flavor.CodeUnreachable, append(words, "service account", "PUT /v1/infrastructures/Spain2")...)
+	got := c.Check(t.Context())
+	if got.State != flavor.RegionRefused {
+		t.Errorf("the status is %+v", got)
+	}
+	for _, word := range words {
+		if !strings.Contains(got.LastError, word) {
+			t.Errorf("the status does not say %q: %s", word, got.LastError)
+		}
+	}
+}
+
+func testApplicationCredentials(t *testing.T, f federation) {
+	token := f.token(t, "operator", "operator-secret", "operators")
+	all := "/users/" + f.user(t, token) + "/application_credentials"
+	name := "test " + uuid.NewString()
+	var made struct {
+		It struct{ ID, Secret string } `json:"application_credential"`
+	}
+	if status := f.call(t, http.MethodPost, all, token, fmt.Sprintf(`{"application_credential":{"name":%q,"roles":[{"name":"admin"}]}}`, name), &made); status != http.StatusCreated {
+		t.Fatalf("no application credential: %d", status)
+	}
+	clouds := f.clouds(t)
+	byID := flavor.Region{
+		Name: "Spain2", KeystoneURL: f.keystone, AuthType: flavor.AuthApplicationCredential,
+		ApplicationCredentialID: made.It.ID, Password: flavor.Secret(made.It.Secret),
+	}
+	byName := byID
+	byName.ApplicationCredentialID, byName.ApplicationCredentialName = "", name
+	byName.Username, byName.UserDomain = "operator", "Default"
+	works(t, clouds.Service(byID))
+	works(t, clouds.Service(byName))
+
+	for what, spoil := range map[string]func(*flavor.Region){
+		"its secret": func(r *flavor.Region) { r.Password = "wrong" },
+		"its id":     func(r *flavor.Region) { r.ApplicationCredentialID = "nosuch" },
+	} {
+		r := byID
+		spoil(&r)
+		t.Run(what, func(t *testing.T) { refusedAccount(t, clouds.Service(r), "application credential") })
+	}
+	r := byName
+	r.ApplicationCredentialName = "nosuch"
+	refusedAccount(t, clouds.Service(r), "application credential")
+	if status := f.call(t, http.MethodDelete, all+"/"+made.It.ID, token, "", nil); status != http.StatusNoContent {
+		t.Errorf("the application credential stays: %d", status)
+	}
+	refusedAccount(t, f.clouds(t).Service(byID), "application credential", "deleted")
+}
+
+func testAccessTokens(t *testing.T, f federation) {
+	admin := f.token(t, "admin", "admin-secret", "admin")
+	if status := f.call(t, http.MethodGet, "/OS-FEDERATION/identity_providers/egi.eu", admin, "", nil); status != http.StatusOK && f.real {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("this Keystone has no identity provider egi.eu: %d", status)
+		}
+		t.Skip("this Keystone has no identity provider egi.eu")
+	}
+	clouds := f.clouds(t)
+	good := flavor.Region{
+		Name: "Spain2", KeystoneURL: f.keystone, AuthType: flavor.AuthOIDCAccessToken,
+		IdentityProvider: "egi.eu", Protocol: "openid", Password: "operator-access-token",
+		Tenant: "operators", ProjectDomain: "Default",
+	}
+	works(t, clouds.Service(good))
+	for _, refused := range []struct {
+		what  string
+		spoil func(*flavor.Region)
+		word  string
+	}{
+		{"an expired token", func(r *flavor.Region) { r.Password = "expired" }, "give a new access_token"},
+		{"another project", func(r *flavor.Region) { r.Tenant = "demo" }, "tenant"},
+		{"one of no group", func(r *flavor.Region) { r.Password = "stranger-access-token" }, "tenant"},
+		{"an unknown provider", func(r *flavor.Region) { r.IdentityProvider = "nosuch" }, "identity_provider"},
+	} {
+		t.Run(refused.what, func(t *testing.T) {
+			r := good
+			refused.spoil(&r)
+			refusedAccount(t, clouds.Service(r), refused.word)
+		})
+	}
+}
+
+// testSomebodyElse: a token opens nothing for one who is known to be another
+// user, whether it was validated just now or is remembered.
+func testSomebodyElse(t *testing.T, f federation) {
+	clouds := f.clouds(t)
+	token := f.token(t, "operator", "operator-secret", "operators")
+	operator, member := f.user(t, token), f.user(t, f.token(t, "member", "member-secret", "demo"))
+	for range 2 {
+		_, err := clouds.Delegated(t.Context(), f.region("Spain2"), token, member)
+		fails(t, err, flavor.CodeForbidden, "not yours", "X-Auth-Token-KeyStone", "Spain2")
+		c, err := clouds.Delegated(t.Context(), f.region("Spain2"), token, operator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.List(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func testEndpoints(t *testing.T, f federation) {
 	clouds := f.clouds(t)
 	// Keystone with and without its version.
@@ -503,7 +670,7 @@ func testEndpoints(t *testing.T, f federation) {
 	mordor := f.region("Mordor")
 	_, err := clouds.Service(mordor).List(t.Context())
 	fails(t, err, flavor.CodeUnreachable, "Mordor", "nova_url")
-	_, err = clouds.Delegated(t.Context(), mordor, token)
+	_, err = clouds.Delegated(t.Context(), mordor, token, "")
 	fails(t, err, flavor.CodeUnreachable, "Mordor", "nova_url")
 	// A registered Nova: whatever its version in the URL.
 	trento := f.novaURL(t, token, "Trento")
@@ -514,10 +681,10 @@ func testEndpoints(t *testing.T, f federation) {
 		}
 	}
 	// It is the service account's alone, unless a manager registered it.
-	_, err = clouds.Delegated(t.Context(), mordor, token)
+	_, err = clouds.Delegated(t.Context(), mordor, token, "")
 	fails(t, err, flavor.CodeUnreachable, "Mordor")
 	mordor.NovaURLTrusted = true
-	c, err := clouds.Delegated(t.Context(), mordor, token)
+	c, err := clouds.Delegated(t.Context(), mordor, token, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -537,7 +704,7 @@ func testEndpoints(t *testing.T, f federation) {
 	_, err = clouds.Service(r).List(t.Context())
 	fails(t, err, flavor.CodeUnreachable, "Trento", "keystone_url")
 	r.Trusted = true
-	_, err = clouds.Delegated(t.Context(), r, token)
+	_, err = clouds.Delegated(t.Context(), r, token, "")
 	fails(t, err, flavor.CodeUnreachable, "Trento", "keystone_url")
 }
 
@@ -624,7 +791,7 @@ func testCrowd(t *testing.T, f federation) {
 			}
 		})
 		wg.Go(func() {
-			if _, err := clouds.Delegated(t.Context(), r, token); err != nil {
+			if _, err := clouds.Delegated(t.Context(), r, token, ""); err != nil {
 				t.Error(err)
 			}
 		})

@@ -83,7 +83,7 @@ func TestImportV1(t *testing.T) {
 
 			region := func(name, url, user string, password flavor.Secret) flavor.Region {
 				return flavor.Region{
-					Name: name, KeystoneURL: url, Username: user, Password: password, Tenant: "admin",
+					Name: name, KeystoneURL: url, AuthType: flavor.AuthPassword, Username: user, Password: password, Tenant: "admin",
 					UserDomain: "Default", ProjectDomain: "Default", Status: flavor.RegionStatus{State: flavor.RegionUnknown},
 				}
 			}
@@ -138,7 +138,7 @@ func TestImportV1(t *testing.T) {
 			wanted := [][3]string{
 				{"infrastructure", "No Blanks", "name:"},
 				{"infrastructure", "Torino", "keystone_url:"},
-				{"infrastructure", "ZURICH", "password:"},
+				{"infrastructure", "ZURICH", "password is missing"},
 				{"flavor", "6e1a7f0c-6c2b-4e53-9d8f-1f0b2c3d4e5f", `"twin" is that of flavor 7e1a7f0c-6c2b-4e53-9d8f-1f0b2c3d4e5f too`},
 				{"flavor", "9", "name:"},
 				{"flavor", "a", "vcpus:"},

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -11,27 +12,36 @@ import (
 )
 
 type regionRow struct {
-	Name           string `gorm:"primaryKey"`
-	NameFolded     string
-	KeystoneURL    string `gorm:"column:keystone_url"`
-	NovaURL        string `gorm:"column:nova_url"`
-	Username       string
-	Password       []byte // encrypted
-	Tenant         string
-	UserDomain     string
-	ProjectDomain  string
-	Trusted        bool
-	NovaURLTrusted bool `gorm:"column:nova_url_trusted"`
-	State          string
-	LastError      string
-	CheckedAt      *time.Time // nil: never
+	Name                      string `gorm:"primaryKey"`
+	NameFolded                string
+	KeystoneURL               string `gorm:"column:keystone_url"`
+	NovaURL                   string `gorm:"column:nova_url"`
+	AuthType                  string
+	Username                  string
+	Password                  []byte // the account's secret, encrypted
+	Tenant                    string
+	UserDomain                string
+	ProjectDomain             string
+	ApplicationCredentialID   string `gorm:"column:application_credential_id"`
+	ApplicationCredentialName string
+	IdentityProvider          string
+	Protocol                  string
+	CACertificate             string `gorm:"column:ca_certificate"`
+	Trusted                   bool
+	NovaURLTrusted            bool `gorm:"column:nova_url_trusted"`
+	CACertificateTrusted      bool `gorm:"column:ca_certificate_trusted"`
+	State                     string
+	LastError                 string
+	CheckedAt                 *time.Time // nil: never
 }
 
 func (regionRow) TableName() string { return "regions" }
 
 // settings are the columns that UpdateRegion sets.
 var settings = []string{
-	"keystone_url", "nova_url", "username", "password", "tenant", "user_domain", "project_domain", "trusted", "nova_url_trusted",
+	"keystone_url", "nova_url", "auth_type", "username", "password", "tenant", "user_domain", "project_domain",
+	"application_credential_id", "application_credential_name", "identity_provider", "protocol", "ca_certificate",
+	"trusted", "nova_url_trusted", "ca_certificate_trusted",
 }
 
 func (tx *Tx) regionRow(r flavor.Region) (regionRow, error) {
@@ -42,9 +52,12 @@ func (tx *Tx) regionRow(r flavor.Region) (regionRow, error) {
 	row := regionRow{
 		Name: r.Name, NameFolded: strings.ToLower(r.Name),
 		KeystoneURL: r.KeystoneURL, NovaURL: r.NovaURL,
+		AuthType: string(cmp.Or(r.AuthType, flavor.AuthPassword)),
 		Username: r.Username, Password: password, Tenant: r.Tenant,
 		UserDomain: r.UserDomain, ProjectDomain: r.ProjectDomain,
-		Trusted: r.Trusted, NovaURLTrusted: r.NovaURLTrusted,
+		ApplicationCredentialID: r.ApplicationCredentialID, ApplicationCredentialName: r.ApplicationCredentialName,
+		IdentityProvider: r.IdentityProvider, Protocol: r.Protocol, CACertificate: r.CACertificate,
+		Trusted: r.Trusted, NovaURLTrusted: r.NovaURLTrusted, CACertificateTrusted: r.CACertificateTrusted,
 	}
 	row.setStatus(r.Status)
 	return row, err
@@ -68,9 +81,12 @@ func (tx *Tx) region(row regionRow) (flavor.Region, error) {
 	password, err := tx.s.keyset.decrypt(row.Name, row.Password)
 	r := flavor.Region{
 		Name: row.Name, KeystoneURL: row.KeystoneURL, NovaURL: row.NovaURL,
+		AuthType: flavor.AuthType(row.AuthType),
 		Username: row.Username, Password: password, Tenant: row.Tenant,
 		UserDomain: row.UserDomain, ProjectDomain: row.ProjectDomain,
-		Trusted: row.Trusted, NovaURLTrusted: row.NovaURLTrusted,
+		ApplicationCredentialID: row.ApplicationCredentialID, ApplicationCredentialName: row.ApplicationCredentialName,
+		IdentityProvider: row.IdentityProvider, Protocol: row.Protocol, CACertificate: row.CACertificate,
+		Trusted: row.Trusted, NovaURLTrusted: row.NovaURLTrusted, CACertificateTrusted: row.CACertificateTrusted,
 		Status: flavor.RegionStatus{State: flavor.RegionState(row.State), LastError: row.LastError},
 	}
 	if row.CheckedAt != nil {
@@ -83,7 +99,7 @@ func noRegion(name string) error {
 	return flavor.NotFound("there is no region %s here: GET /v1/regions lists them", name)
 }
 
-// Regions lists every region, by name, its password decrypted.
+// Regions lists every region, by name, its secret decrypted.
 func (tx *Tx) Regions() ([]flavor.Region, error) {
 	if err := tx.ready(false); err != nil {
 		return nil, err

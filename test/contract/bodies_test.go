@@ -378,16 +378,22 @@ func (x xmlFlavor) flavor() (flavorBody, error) {
 
 // infrastructureBody is an infrastructure as a GET shows it.
 type infrastructureBody struct {
-	ID            string      `json:"id" xml:"id,attr"`
-	Name          string      `json:"name" xml:"name"`
-	KeystoneURL   string      `json:"keystone_url" xml:"keystone_url"`
-	NovaURL       string      `json:"nova_url" xml:"nova_url"`
-	Username      string      `json:"username" xml:"username"`
-	Tenant        string      `json:"tenant" xml:"tenant"`
-	UserDomain    string      `json:"user_domain_name" xml:"user_domain_name"`
-	ProjectDomain string      `json:"project_domain_name" xml:"project_domain_name"`
-	Trusted       bool        `json:"trusted" xml:"trusted"`
-	Status        *statusBody `json:"status" xml:"status"`
+	ID                        string      `json:"id" xml:"id,attr"`
+	Name                      string      `json:"name" xml:"name"`
+	KeystoneURL               string      `json:"keystone_url" xml:"keystone_url"`
+	NovaURL                   string      `json:"nova_url" xml:"nova_url"`
+	Username                  string      `json:"username" xml:"username"`
+	Tenant                    string      `json:"tenant" xml:"tenant"`
+	UserDomain                string      `json:"user_domain_name" xml:"user_domain_name"`
+	ProjectDomain             string      `json:"project_domain_name" xml:"project_domain_name"`
+	AuthType                  string      `json:"auth_type" xml:"auth_type"`
+	ApplicationCredentialID   string      `json:"application_credential_id" xml:"application_credential_id"`
+	ApplicationCredentialName string      `json:"application_credential_name" xml:"application_credential_name"`
+	IdentityProvider          string      `json:"identity_provider" xml:"identity_provider"`
+	Protocol                  string      `json:"protocol" xml:"protocol"`
+	CACertificate             string      `json:"ca_certificate" xml:"ca_certificate"`
+	Trusted                   bool        `json:"trusted" xml:"trusted"`
+	Status                    *statusBody `json:"status" xml:"status"`
 }
 
 type statusBody struct {

@@ -84,6 +84,7 @@ var together = []chapter{
 	{"private flavors", private},
 	{"changing a private flavor", carefulChange},
 	{"infrastructures", infrastructures},
+	{"service accounts", serviceAccounts},
 	{"who sees what", visibility},
 	{"creating flavors", creating},
 	{"publishing", publishing},

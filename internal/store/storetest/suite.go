@@ -44,7 +44,7 @@ const crowd = 100
 func Region(name string) flavor.Region {
 	return flavor.Region{
 		Name: name, KeystoneURL: "https://" + strings.ToLower(name) + ".example.org:5000/v3", NovaURL: "https://nova.example.org",
-		Username: "flavorsync", Password: "s3cret of " + flavor.Secret(name), Tenant: "admin", UserDomain: "Default", ProjectDomain: "Späth",
+		AuthType: flavor.AuthPassword, Username: "flavorsync", Password: "s3cret of " + flavor.Secret(name), Tenant: "admin", UserDomain: "Default", ProjectDomain: "Späth",
 		Trusted: true, NovaURLTrusted: true, Status: flavor.RegionStatus{State: flavor.RegionUnknown},
 	}
 }
@@ -130,6 +130,11 @@ func regions(t *testing.T, s *store.Store) {
 	changed.KeystoneURL, changed.NovaURL, changed.Username, changed.Password = "http://a", "", "b", "c"
 	changed.Tenant, changed.UserDomain, changed.ProjectDomain, changed.Trusted, changed.NovaURLTrusted = "d", "e", "f", false, false
 	changed.Status = flavor.RegionStatus{State: flavor.RegionUp}
+	changed.AuthType, changed.ApplicationCredentialID, changed.ApplicationCredentialName = flavor.AuthOIDCAccessToken, "g", "h"
+	changed.IdentityProvider, changed.Protocol = "i", "j"
+	// As long as they may be.
+	changed.Password = flavor.Secret(strings.Repeat("t", 16<<10))
+	changed.CACertificate, changed.CACertificateTrusted = strings.Repeat("c", 64<<10), true
 	for range 2 { // the second changes nothing, and is no "not found"
 		write(t, s, func(tx *store.Tx) error { return tx.UpdateRegion(changed) })
 	}
