@@ -117,15 +117,6 @@ type service struct {
 
 // newService opens the database and wires the product. Close it.
 func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner) (*service, error) {
-	chain, err := identity.New(cfg.Identity, identity.WithOutgoing(outgoing.Config{AllowHTTP: cfg.Outgoing.AllowHTTP, AllowNetworks: cfg.Outgoing.AllowNetworks}))
-	if err != nil {
-		return nil, err
-	}
-	db, closeDB, err := openStore(ctx, cfg, log, who, true)
-	if err != nil {
-		chain.Close()
-		return nil, err
-	}
 	clouds := openstack.New(openstack.Config{
 		KeystoneURL:   cfg.KeystoneURL,
 		RegionTimeout: cfg.Engine.RegionTimeout,
@@ -134,6 +125,16 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		AllowNetworks: cfg.Outgoing.AllowNetworks,
 		Log:           log,
 	})
+	chain, err := identity.New(cfg.Identity, identity.WithKeystone(clouds),
+		identity.WithOutgoing(outgoing.Config{AllowHTTP: cfg.Outgoing.AllowHTTP, AllowNetworks: cfg.Outgoing.AllowNetworks}))
+	if err != nil {
+		return nil, err
+	}
+	db, closeDB, err := openStore(ctx, cfg, log, who, true)
+	if err != nil {
+		chain.Close()
+		return nil, err
+	}
 	market := marketplace.New(marketplace.Config{
 		Store: db, Clouds: clouds, Log: log,
 		RegionTimeout: cfg.Engine.RegionTimeout,

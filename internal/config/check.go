@@ -62,6 +62,11 @@ func (l *loader) check(c *Config) {
 	if c.KeystoneURL != "" {
 		l.url("keystone_url", c.KeystoneURL)
 	}
+	for i, p := range c.Identity {
+		if p.Type == identity.TypeKeystone && c.KeystoneURL == "" {
+			l.wrong(fmt.Sprintf("identity[%d].type", i), "keystone asks the federation's Keystone: set keystone_url too")
+		}
+	}
 	if !c.Outgoing.AllowHTTP {
 		for path := range c.plain() {
 			l.wrong(path, "is plain http, which shows callers' tokens to everybody on the way: write https, or allow it with outgoing.allow_http")

@@ -282,7 +282,7 @@ func TestWrong(t *testing.T) {
 			"identity[0].url: is plain http, which shows", "keystone_url: is plain http, which shows",
 		}},
 		{"promotion", "promotion: {install: never}", nil, []string{`promotion.install: "never" is unknown`}},
-		{"keystone", "identity: [{type: keystone}]", nil, []string{"identity[0].type: keystone is not in this version"}},
+		{"keystone", "identity: [{type: keystone}]", nil, []string{"identity[0].type: keystone asks the federation's Keystone: set keystone_url too"}},
 		{"oidc", "identity: [{type: oidc, issuer: 'ftp://x', tokens: refresh, algorithms: [HS256], clock_skew: 1h, opaque: introspection, url: 'https://x', roles: [{claim: a, match: b}], regions: [{claim: a, match: b, role: c}]}, {type: oidc, issuer: 'ftp://x', audience: a, opaque: yes, client_id: x}]", nil, []string{
 			"identity[0].algorithms: must be a list of RS256", "identity[0].audience: is missing", "identity[0].client_id: opaque: introspection needs", "identity[0].clock_skew: must be between 1s and 5m0s", "identity[0].issuer: must be an http or https URL",
 			"identity[0].regions[0].match: needs a group named region", "identity[0].roles[0].role: must be a role's name", "identity[0].tokens: must be a list of access, id", "identity[0].url: is a setting of type keyrock, not of oidc",

@@ -187,12 +187,22 @@ func (p Product) Audited() map[string]string {
 	return m
 }
 
-// Audited is r as the audit shows it, without its status. That the password is
+// Audited is r as the audit shows it, without its status. That the secret is
 // another shows; what it is does not.
 func (r Region) Audited() map[string]string {
-	m := map[string]string{
-		"keystone_url": r.KeystoneURL, "username": r.Username, "password": r.Password.String(), "tenant": r.Tenant,
-		"user_domain_name": r.UserDomain, "project_domain_name": r.ProjectDomain, "trusted": strconv.FormatBool(r.Trusted),
+	m := map[string]string{"keystone_url": r.KeystoneURL, "trusted": strconv.FormatBool(r.Trusted)}
+	if r.AuthType == "" {
+		r.AuthType = AuthPassword
+	}
+	m["auth_type"], m[r.AuthType.Secret()] = string(r.AuthType), r.Password.String()
+	for _, f := range r.accountFields() {
+		if *f.value != "" {
+			m[f.name] = *f.value
+		}
+	}
+	if r.CACertificate != "" {
+		m["ca_certificate"] = r.CACertificate
+		m["ca_certificate_trusted"] = strconv.FormatBool(r.CACertificateTrusted)
 	}
 	if r.NovaURL != "" {
 		m["nova_url"] = r.NovaURL

@@ -172,8 +172,7 @@ func (c ProviderConfig) Validate() error {
 	case TypeOIDC:
 		c.validateOIDC(wrong)
 	case TypeKeystone:
-		wrong("type: %s is not in this version", c.Type)
-		return errors.Join(errs...)
+		c.validateAsked(wrong)
 	case "":
 		wrong("type: is missing: it is one of %s", strings.Join(Types, ", "))
 		return errors.Join(errs...)

@@ -53,18 +53,20 @@ type Credential struct {
 // Chain is the configured identity providers in their order. It is safe for
 // concurrent use.
 type Chain struct {
-	tokens []Provider // who are asked about opaque tokens
-	jwts   []*openID  // each is asked about the JWTs of its issuer
-	basics []BasicProvider
-	close  []func()
+	tokens    []Provider // who are asked about opaque tokens
+	jwts      []*openID  // each is asked about the JWTs of its issuer
+	keystones []Provider // who are asked about Keystone's own tokens
+	basics    []BasicProvider
+	close     []func()
 }
 
 // Option changes how New builds a Chain.
 type Option func(*settings)
 
 type settings struct {
-	now   func() time.Time
-	calls outgoing.Config
+	now      func() time.Time
+	calls    outgoing.Config
+	keystone Keystone
 }
 
 // WithClock replaces time.Now as the clock by which answers are remembered.
@@ -73,6 +75,9 @@ func WithClock(now func() time.Time) Option { return func(s *settings) { s.now =
 // WithOutgoing lets providers be asked by plain http, or in other networks than
 // the public ones, where cfg allows it.
 func WithOutgoing(cfg outgoing.Config) Option { return func(s *settings) { s.calls = cfg } }
+
+// WithKeystone is what providers of type keystone ask.
+func WithKeystone(k Keystone) Option { return func(s *settings) { s.keystone = k } }
 
 // New makes the providers of cfg, to be asked in that order. What is not set
 // has its default. All errors of cfg come at once.
@@ -101,6 +106,13 @@ func New(cfg []ProviderConfig, opts ...Option) (*Chain, error) {
 				c.tokens = append(c.tokens, o)
 			}
 			c.close = append(c.close, o.transport.CloseIdleConnections)
+		case TypeKeystone:
+			if s.keystone == nil {
+				errs = append(errs, fmt.Errorf("identity[%d].type: there is no Keystone to ask", i))
+				continue
+			}
+			k := newKeystoneTokens(p, s)
+			c.tokens, c.keystones = append(c.tokens, k), append(c.keystones, k)
 		case TypeAccounts:
 			c.basics = append(c.basics, newAccounts(p.Users, s.now))
 		}
@@ -149,11 +161,15 @@ func (c *Chain) token(ctx context.Context, token flavor.Secret) (flavor.Principa
 			}
 		}
 	}
+	asked := c.tokens
 	switch shapeOf(token) {
 	case malformed:
 		return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "the token is empty, longer than %d bytes, or holds blanks or control characters", maxToken)
 	case fernet:
-		return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "the token is Keystone's, and Keystone is not configured as an identity provider")
+		if len(c.keystones) == 0 {
+			return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "the token is Keystone's, and Keystone is not configured as an identity provider")
+		}
+		asked = c.keystones
 	case jwt:
 		issuer := issuerOf(token)
 		for _, o := range c.jwts {
@@ -163,7 +179,7 @@ func (c *Chain) token(ctx context.Context, token flavor.Secret) (flavor.Principa
 		}
 		return flavor.Principal{}, flavor.Errorf(flavor.CodeUnauthorized, "the token is a JWT, and no provider is configured for its issuer")
 	}
-	return firstOf(c.tokens, "token", func(p Provider) (flavor.Principal, error) {
+	return firstOf(asked, "token", func(p Provider) (flavor.Principal, error) {
 		return p.Token(ctx, token)
 	})
 }

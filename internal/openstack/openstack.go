@@ -40,6 +40,7 @@ type Config struct {
 const (
 	maxAccounts = 4096  // service accounts: one for each region
 	maxTokens   = 16384 // callers' tokens: about 1 KB each
+	maxLogins   = 64    // calls at once about callers' identity
 	maxPools    = 1024  // connections of regions with certificates of their own
 )
 
@@ -53,8 +54,9 @@ type Clouds struct {
 	poolsMu sync.Mutex                // a pool is looked up and replaced in one step
 	pools   *lru.Cache[string, *pool] // by region
 
-	slots *slots
-	now   func() time.Time
+	slots  *slots
+	logins *slots // of what is asked about callers' identity
+	now    func() time.Time
 
 	accountsMu sync.Mutex // a session is looked up and replaced in one step
 	accounts   *lru.Cache[string, *account]
@@ -83,8 +85,9 @@ func New(cfg Config) *Clouds {
 			Idle:     cfg.MaxInFlight, // regions may share a host
 			Resolver: cfg.Resolver,
 		}),
-		slots: newSlots(cfg.MaxInFlight, cfg.PerRegion),
-		now:   time.Now,
+		slots:  newSlots(cfg.MaxInFlight, cfg.PerRegion),
+		logins: newSlots(maxLogins, maxLogins),
+		now:    time.Now,
 	}
 	// New fails for a size below 1 only.
 	c.accounts, _ = lru.New[string, *account](maxAccounts)

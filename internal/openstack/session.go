@@ -33,12 +33,17 @@ type session interface {
 
 // provider is a gophercloud client of one service at one origin, for which the
 // certificates in ca vouch besides those of the system. It never retries, follows
-// no redirect and does not authenticate again by itself.
+// no redirect and does not authenticate again by itself. With no region it is about
+// a caller's identity, which does not wait for regions that hang.
 func (c *Clouds) provider(region string, at *url.URL, token, ca string) *gophercloud.ProviderClient {
+	slots := c.slots
+	if region == "" {
+		slots = c.logins
+	}
 	p := &gophercloud.ProviderClient{
 		TokenID: token,
 		HTTPClient: http.Client{
-			Transport:     &wire{clouds: c, slots: c.slots, region: region, ca: ca, origin: url.URL{Scheme: at.Scheme, Host: at.Host}},
+			Transport:     &wire{clouds: c, slots: slots, region: region, ca: ca, origin: url.URL{Scheme: at.Scheme, Host: at.Host}},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -79,7 +84,6 @@ type grant struct {
 	Catalog   []tokens.CatalogEntry `json:"catalog"`
 	Project   *named                `json:"project"`
 	User      named                 `json:"user"`
-	Roles     []named               `json:"roles"`
 }
 
 // named is a user, a project, a role or a domain.

@@ -54,6 +54,7 @@ var suite = []struct {
 	{"application credentials", testApplicationCredentials},
 	{"access tokens", testAccessTokens},
 	{"a token of somebody else", testSomebodyElse},
+	{"whose token it is", testWhose},
 	{"catalogs and URLs", testEndpoints},
 	{"a hundred callers at once", testCrowd},
 	{"ids are not paths", testPaths},
@@ -653,6 +654,71 @@ func testSomebodyElse(t *testing.T, f federation) {
 			t.Error(err)
 		}
 	}
+}
+
+// at is the value at a path of claims.
+func at(claims map[string]any, path ...string) any {
+	var v any = claims
+	for _, key := range path {
+		m, _ := v.(map[string]any)
+		v = m[key]
+	}
+	return v
+}
+
+func testWhose(t *testing.T, f federation) {
+	clouds := f.clouds(t)
+	token := f.token(t, "operator", "operator-secret", "operators")
+	claims, until, err := clouds.Whose(t.Context(), token, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		path  []string
+		value any
+	}{
+		{[]string{"user", "id"}, f.user(t, token)},
+		{[]string{"user", "name"}, "operator"},
+		{[]string{"user", "domain", "name"}, "Default"},
+		{[]string{"project", "name"}, "operators"},
+		{[]string{"project", "domain", "id"}, "default"},
+	} {
+		if got := at(claims, want.path...); got != want.value {
+			t.Errorf("%v is %v, not %v", want.path, got, want.value)
+		}
+	}
+	names := func(list any) (all []string) {
+		for _, one := range list.([]any) {
+			all = append(all, one.(map[string]any)["name"].(string))
+		}
+		slices.Sort(all)
+		return all
+	}
+	if got := names(claims["roles"]); !slices.Equal(got, []string{"admin", "member", "reader"}) {
+		t.Errorf("the roles are %v", got)
+	}
+	if got := claims["assignments"].([]any); !slices.Contains(got, any("admin@operators@Default")) || len(got) != 3 {
+		t.Errorf("the assignments are %v", got)
+	}
+	if left := time.Until(until); left <= 0 || left > 25*time.Hour {
+		t.Errorf("it lives for %s", left)
+	}
+	if _, ok := claims["groups"].([]any); !ok {
+		t.Errorf("the groups are %v", claims["groups"])
+	}
+
+	claims, _, err = clouds.Whose(t.Context(), f.token(t, "member", "member-secret", ""), true)
+	if err != nil || at(claims, "user", "name") != "member" || claims["project"] != nil || len(names(claims["roles"])) != 0 || claims["assignments"] != nil {
+		t.Errorf("unscoped: %v, %v", claims, err)
+	}
+	for _, bad := range []flavor.Secret{"nonsense", "gAAAAABrARlB5vNmYH_2twMePZGrNUOOjoAcyJTQEGk", "a b"} {
+		_, _, err := clouds.Whose(t.Context(), bad, false)
+		fails(t, err, flavor.CodeKeystone)
+	}
+	down := openstack.New(openstack.Config{KeystoneURL: "http://127.0.0.1:1", AllowHTTP: true, Unguarded: true})
+	defer down.Close()
+	_, _, err = down.Whose(t.Context(), token, false)
+	fails(t, err, flavor.CodeUnreachable, "the federation's Keystone")
 }
 
 func testEndpoints(t *testing.T, f federation) {

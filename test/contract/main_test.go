@@ -85,6 +85,7 @@ var together = []chapter{
 	{"changing a private flavor", carefulChange},
 	{"infrastructures", infrastructures},
 	{"service accounts", serviceAccounts},
+	{"Keystone as identity provider", keystoneIdentity},
 	{"who sees what", visibility},
 	{"creating flavors", creating},
 	{"publishing", publishing},

@@ -134,6 +134,30 @@ func (c *cloud) token(t *testing.T, user string) string {
 	return token
 }
 
+// userID is what Keystone calls one of the cloud's users.
+func (c *cloud) userID(t *testing.T, user string) string {
+	t.Helper()
+	token := c.token(t, user)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.keystone+"/auth/tokens", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-Auth-Token", token)
+	req.Header.Set("X-Subject-Token", token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatalf("asking Keystone who %s is: %v", user, err)
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Token struct{ User struct{ ID string } }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.Token.User.ID == "" {
+		t.Fatalf("asking Keystone who %s is: %s, %v", user, resp.Status, err)
+	}
+	return answer.Token.User.ID
+}
+
 // unscoped is a token without project and without catalog.
 func (c *cloud) unscoped(t *testing.T, user string) string {
 	t.Helper()
