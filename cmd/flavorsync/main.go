@@ -1,5 +1,6 @@
 // Command flavorsync is the marketplace of flavors for a federation of OpenStack
-// clouds: the service, its database's migrations, and a demo of it all.
+// clouds: the service, its database's migrations, what its operators call, and a
+// demo of it all.
 package main
 
 import (
@@ -51,7 +52,8 @@ Start with the demo: it needs no configuration and no OpenStack.
 The exit status is 0, or 1 after a message that says what is wrong.`,
 		Example: `  flavorsync demo
   flavorsync serve --config /etc/flavorsync/flavorsync.yaml
-  flavorsync migrate status --config /etc/flavorsync/flavorsync.yaml`,
+  flavorsync migrate status --config /etc/flavorsync/flavorsync.yaml
+  flavorsync region add --os-cloud trento`,
 		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -60,7 +62,7 @@ The exit status is 0, or 1 after a message that says what is wrong.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 	})
-	cmd.AddCommand(serveCommand(), migrateCommand(), demoCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), migrateCommand(), regionCommand(), demoCommand(), versionCommand())
 	return cmd
 }
 
