@@ -201,7 +201,7 @@ func (p RegionPatch) Apply(r Region) (Region, error) {
 		}
 		r.AuthType, r.Password = AuthType(*p.AuthType), ""
 	}
-	if said(p.ApplicationCredentialID) != said(p.ApplicationCredentialName) {
+	if r.AuthType == AuthApplicationCredential && said(p.ApplicationCredentialID) != said(p.ApplicationCredentialName) {
 		r.ApplicationCredentialID, r.ApplicationCredentialName, r.Username, r.UserDomain = "", "", "", ""
 	}
 	set(&r.Name, p.Name)

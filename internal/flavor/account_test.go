@@ -157,3 +157,19 @@ func TestServiceAccountChanges(t *testing.T) {
 		}
 	}
 }
+
+// Who gives a field of another kind of account is told so, and not that some
+// other field is missing.
+func TestFieldOfAnotherKind(t *testing.T) {
+	r, err := patchOf(byPassword).Apply(Region{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := (RegionPatch{ApplicationCredentialID: new("x")}).Apply(r)
+	if err == nil {
+		err = changed.Validate()
+	}
+	if err == nil || !strings.HasPrefix(err.Error(), "application_credential_id: says nothing") {
+		t.Error(err)
+	}
+}

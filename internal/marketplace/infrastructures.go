@@ -118,14 +118,14 @@ func (m *Market) ChangeInfrastructure(ctx context.Context, p flavor.Principal, n
 		if changed, err = patch.Apply(old); err != nil {
 			return err
 		}
-		if err := needsSecret(old, changed, patch); err != nil {
-			return err
-		}
 		if err := changed.Validate(); err != nil {
 			return err
 		}
 		if changed.Name != name {
 			return flavor.Invalid("name: a region's name may not change; register the new one and delete %s", name)
+		}
+		if err := needsSecret(old, changed, patch); err != nil {
+			return err
 		}
 		if changed.Trusted != old.Trusted && !p.Can(flavor.TrustInfrastructure) {
 			return flavor.Forbidden("trusted: only a manager may say that %s is", name)
@@ -176,7 +176,7 @@ func needsSecret(old, changed flavor.Region, patch flavor.RegionPatch) error {
 		{"identity_provider", changed.IdentityProvider != old.IdentityProvider}, {"protocol", changed.Protocol != old.Protocol},
 		{"ca_certificate", changed.CACertificate != old.CACertificate},
 	} {
-		if f.changed && changed.AuthType.Secret() != "" {
+		if f.changed {
 			return flavor.Invalid("%s is missing: changing %s needs it in the same body", changed.AuthType.Secret(), f.field)
 		}
 	}
