@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -128,10 +129,7 @@ func told(answer *http.Response, text []byte) string {
 
 // stars is body with its secrets hidden.
 func stars(body map[string]string, secrets ...string) map[string]string {
-	shown := make(map[string]string, len(body))
-	for field, value := range body {
-		shown[field] = value
-	}
+	shown := maps.Clone(body)
 	for _, field := range secrets {
 		if value, ok := body[field]; ok {
 			shown[field] = flavor.Secret(value).String()

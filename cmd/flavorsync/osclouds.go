@@ -64,7 +64,7 @@ func readOSClouds(path string) (map[string]osCloud, error) {
 	}
 	if yaml.Unmarshal(text, &file) != nil {
 		// Not the cause: it quotes what may be a secret.
-		return nil, fmt.Errorf("%s is not the YAML of clouds, which begins with clouds:", path)
+		return nil, fmt.Errorf("%s is no YAML that begins with clouds: and has a map below", path)
 	}
 	return file.Clouds, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"strings"
 	"testing"
@@ -55,10 +56,7 @@ var (
 
 // with is a copy of fields with some changed; "-" takes one away.
 func with(fields map[string]string, changes ...string) map[string]string {
-	all := make(map[string]string)
-	for k, v := range fields {
-		all[k] = v
-	}
+	all := maps.Clone(fields)
 	for i := 0; i < len(changes); i += 2 {
 		if all[changes[i]] = changes[i+1]; changes[i+1] == "-" {
 			delete(all, changes[i])

@@ -266,6 +266,7 @@ func (a *account) exchange(ctx context.Context, k *gophercloud.ServiceClient) (u
 	if err != nil {
 		return "", try.explain(err)
 	}
+	resp.Body.Close()
 	if unscoped = resp.Header.Get("X-Subject-Token"); !wellFormedToken(unscoped) {
 		return "", try.explain(errNonsense)
 	}
