@@ -62,7 +62,7 @@ The exit status is 0, or 1 after a message that says what is wrong.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 	})
-	cmd.AddCommand(serveCommand(), migrateCommand(), regionCommand(), demoCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), migrateCommand(), keysCommand(), regionCommand(), demoCommand(), versionCommand())
 	return cmd
 }
 

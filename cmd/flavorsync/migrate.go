@@ -39,8 +39,12 @@ func withStore(ctx context.Context, path string, do func(*store.Store) error) er
 	if err != nil {
 		return err
 	}
+	return withDatabase(ctx, cfg, nil, do)
+}
+
+func withDatabase(ctx context.Context, cfg *config.Config, keyset *store.Keyset, do func(*store.Store) error) error {
 	db, err := store.Open(ctx, store.Config{
-		Driver: cfg.Database.Driver, DSN: string(cfg.Database.DSN), Log: jsonLog(os.Stderr),
+		Driver: cfg.Database.Driver, DSN: string(cfg.Database.DSN), Keyset: keyset, Log: jsonLog(os.Stderr),
 	})
 	if err != nil {
 		return err
@@ -71,12 +75,27 @@ func migrateDown(path *string) *cobra.Command {
 		Use:   "down",
 		Short: "Take the last migration back, and lose what it holds",
 		Long: `Take the last migration back, to the schema of the version before. What only the
-newer schema can hold is lost: make a backup first, and stop every serve.`,
+newer schema can hold is lost: make a backup first, and stop every serve. The step
+that bound stored passwords to their database needs the keyset to undo that.`,
 		Example: `  flavorsync migrate down --config flavorsync.yaml
   flavorsync migrate down --all --config flavorsync.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withStore(cmd.Context(), *path, func(db *store.Store) error {
+			cfg, err := config.Load(*path, os.Environ())
+			if err != nil {
+				return err
+			}
+			var keyset *store.Keyset
+			if !all {
+				missing := false
+				if keyset, missing, err = store.LoadKeyset(cfg.CredentialsKeyset, nil); err != nil {
+					return err
+				}
+				if missing {
+					keyset = nil // it is not made here
+				}
+			}
+			return withDatabase(cmd.Context(), cfg, keyset, func(db *store.Store) error {
 				down := db.Down
 				if all {
 					down = db.Reset

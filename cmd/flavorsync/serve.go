@@ -131,6 +131,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 	}
 	working.Go(func() { s.tend(ctx, cfg.Engine.SweepInterval) })
 	working.Go(func() { s.ucloud.Run(ctx) })
+	working.Go(func() { s.serving.Follow(ctx) })
 
 	server := httpapi.New(httpapi.Config{
 		Market: s.market, Identity: s.chain, UCloud: s.ucloud, Log: s.log, Ready: s.db.Ping,

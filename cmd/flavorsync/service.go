@@ -35,7 +35,7 @@ var (
 // keyset. What is another's is left as it was. With serving, another process
 // that serves from the same SQLite file is refused until closeDB.
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, serving bool) (db *store.Store, closeDB func() error, err error) {
-	keyset, created, err := store.LoadKeyset(cfg.CredentialsKeyset)
+	keyset, created, err := store.LoadKeyset(cfg.CredentialsKeyset, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -113,6 +113,7 @@ type service struct {
 	market  *marketplace.Market
 	chain   *identity.Chain
 	ucloud  *ucloud.Provider // nil: none is configured
+	serving *store.Announced
 }
 
 // newService opens the database and wires the product. Close it.
@@ -135,6 +136,11 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		chain.Close()
 		return nil, err
 	}
+	serving, err := db.Announce(ctx)
+	if err != nil {
+		chain.Close()
+		return nil, errors.Join(err, closeDB())
+	}
 	market := marketplace.New(marketplace.Config{
 		Store: db, Clouds: clouds, Log: log,
 		RegionTimeout: cfg.Engine.RegionTimeout,
@@ -148,7 +154,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	})
 	provider := cfg.Provider()
 	provider.Store, provider.Products, provider.Log = db, market, log
-	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain}
+	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving}
 	if s.ucloud, err = ucloud.New(provider); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -180,6 +186,11 @@ func (s *service) close() error {
 	s.market.Close()
 	s.clouds.Close()
 	s.chain.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.serving.Withdraw(ctx); err != nil { // flavorsync keys waits for us then, for a while
+		s.log.Warn("this process seems to serve still", "error", err.Error())
+	}
 	if err := s.closeDB(); err != nil {
 		return fmt.Errorf("while closing the database: %w", err)
 	}

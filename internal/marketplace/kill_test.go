@@ -52,7 +52,7 @@ func changeAsVictim(told string) error {
 		return err
 	}
 	ctx := context.Background()
-	keyset, _, err := store.LoadKeyset(v.Keyset)
+	keyset, _, err := store.LoadKeyset(v.Keyset, nil)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func killEverywhere(t *testing.T, driver string) {
 
 func open(t *testing.T, driver, dsn, keyset string) *store.Store {
 	t.Helper()
-	loaded, _, err := store.LoadKeyset(keyset)
+	loaded, _, err := store.LoadKeyset(keyset, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

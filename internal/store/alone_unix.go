@@ -33,3 +33,18 @@ func lock(f *os.File) error {
 	}
 	return nil
 }
+
+// ours says whether the file belongs to whom this process runs as.
+func ours(st os.FileInfo) bool {
+	owner, ok := st.Sys().(*syscall.Stat_t)
+	return !ok || int(owner.Uid) == os.Geteuid()
+}
+
+// giveTo gives the file to the owner and the group of another.
+func giveTo(name string, other os.FileInfo) error {
+	owner, ok := other.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return os.Chown(name, int(owner.Uid), int(owner.Gid))
+}

@@ -1,16 +1,13 @@
 package store_test
 
 import (
-	"bytes"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/store"
@@ -19,7 +16,7 @@ import (
 
 func load(t *testing.T, path string, created bool) *store.Keyset {
 	t.Helper()
-	ks, fresh, err := store.LoadKeyset(path)
+	ks, fresh, err := store.LoadKeyset(path, nil)
 	if err != nil || fresh != created {
 		t.Fatalf("LoadKeyset = created %v, %v", fresh, err)
 	}
@@ -106,95 +103,6 @@ func TestBindKeyset(t *testing.T) {
 	}
 }
 
-// Rotation: a new key is spread to every replica as a non-primary one, then
-// made primary. Each step must start, and read what was written before it.
-func TestKeysetRotation(t *testing.T) {
-	dir, dsn := t.TempDir(), storetest.DSN(t, "sqlite")
-	manager := keyset.NewManager()
-	add := func() uint32 {
-		id, err := manager.Add(aead.AES256GCMKeyTemplate())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return id
-	}
-	saved := func(name string) string {
-		handle, err := manager.Handle()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var content bytes.Buffer
-		if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&content)); err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, content.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	primary := func(id uint32) {
-		if err := manager.SetPrimary(id); err != nil {
-			t.Fatal(err)
-		}
-	}
-	first := add()
-	primary(first)
-	before := saved("before")
-	second := add()
-	spread := saved("spread")
-	primary(second)
-	promoted := saved("promoted")
-	if err := manager.Delete(first); err != nil {
-		t.Fatal(err)
-	}
-	after := saved("after")
-
-	start := func(path string) (*store.Store, error) {
-		s := storetest.Connect(t, "sqlite", dsn, load(t, path, false))
-		if err := s.Up(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		err := s.BindKeyset(t.Context())
-		return s, err
-	}
-	for i, path := range []string{before, spread, promoted, spread, promoted} {
-		s, err := start(path)
-		if err != nil {
-			t.Fatalf("starting with %s: %v", path, err)
-		}
-		name := string(rune('A' + i))
-		if err := s.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertRegion(storetest.Region(name)) }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := start(before); err == nil {
-		t.Error("a replica without the new key started though passwords need it")
-	}
-	if _, err := start(after); err == nil || !strings.Contains(err.Error(), "region A does not decrypt") {
-		t.Errorf("the old key was taken away while passwords need it: %v", err)
-	}
-	s, err := start(promoted)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.Write(t.Context(), func(tx *store.Tx) error {
-		all, err := tx.Regions()
-		for _, r := range all {
-			if err == nil {
-				err = tx.UpdateRegion(r) // encrypts it anew
-			}
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := start(after); err != nil {
-		t.Errorf("after everything was encrypted anew the old key can go: %v", err)
-	}
-}
-
 // sibling makes a keyset file at path by binding it to a database of its own.
 func sibling(t *testing.T, driver, path string) (*store.Keyset, error) {
 	s := storetest.Connect(t, driver, storetest.DSN(t, driver), load(t, path, true))
@@ -236,53 +144,142 @@ func TestLoadKeysetRefuses(t *testing.T) {
 		if err := os.Chmod(path, test.mode); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := store.LoadKeyset(path)
+		_, _, err := store.LoadKeyset(path, nil)
 		if err == nil || !strings.Contains(err.Error(), test.words) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: LoadKeyset = %v", name, err)
 		}
 	}
-	if _, _, err := store.LoadKeyset(dir); err == nil {
+	if _, _, err := store.LoadKeyset(dir, nil); err == nil {
 		t.Error("a directory was taken for a keyset")
 	}
-	if _, _, err := store.LoadKeyset(filepath.Join(dir, "missing", "keyset.json")); err == nil || !strings.Contains(err.Error(), "create it") {
+	if _, _, err := store.LoadKeyset(filepath.Join(dir, "missing", "keyset.json"), nil); err == nil || !strings.Contains(err.Error(), "create it") {
 		t.Errorf("in a missing directory: %v", err)
 	}
 }
 
-// Whoever can write the database must not learn a password by having it sent
-// to a Keystone of his own.
+// Whoever can write the database must not learn a password by having it sent to a
+// Keystone of his own: neither with another region's, nor with one of another
+// database that has the same keyset.
 func TestPasswordsAreBoundToTheirRow(t *testing.T) {
-	eachDriver(t, func(t *testing.T, s *store.Store, _ string, raw *sql.DB) {
-		if err := s.Up(t.Context()); err != nil {
+	for _, driver := range storetest.Drivers {
+		t.Run(driver, func(t *testing.T) {
+			ctx, keyset := t.Context(), storetest.Keyset(t)
+			open := func(regions ...string) (*store.Store, *sql.DB) {
+				dsn := storetest.DSN(t, driver)
+				s := storetest.Connect(t, driver, dsn, keyset)
+				if err := errors.Join(s.Up(ctx), s.BindKeyset(ctx)); err != nil {
+					t.Fatal(err)
+				}
+				for _, name := range regions {
+					if err := s.Write(ctx, func(tx *store.Tx) error { return tx.InsertRegion(storetest.Region(name)) }); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return s, rawDB(t, driver, dsn)
+			}
+			s, raw := open("Trento", "Mordor")
+			_, other := open("Mordor")
+			take := func(from *sql.DB, region string) (stored []byte) {
+				if err := from.QueryRowContext(ctx, "SELECT password FROM regions WHERE name = ?", region).Scan(&stored); err != nil {
+					t.Fatal(err)
+				}
+				return stored
+			}
+			if strings.Contains(string(take(raw, "Trento")), "s3cret") {
+				t.Error("the password is stored in clear text")
+			}
+			own := take(raw, "Mordor")
+			before, err := s.EncryptAsBefore("Mordor", "of an older release")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for whose, password := range map[string][]byte{
+				"another region's": take(raw, "Trento"), "another database's": take(other, "Mordor"), "an older release's": before,
+			} {
+				if _, err := raw.ExecContext(ctx, "UPDATE regions SET password = ? WHERE name = 'Mordor'", password); err != nil {
+					t.Fatal(err)
+				}
+				for _, read := range []func(*store.Tx) error{
+					func(tx *store.Tx) error { _, err := tx.Region("Mordor"); return err },
+					func(tx *store.Tx) error { _, err := tx.Regions(); return err },
+				} {
+					err := s.Read(ctx, read)
+					if flavor.CodeOf(err) != flavor.CodeInternal || !strings.Contains(err.Error(), "region Mordor does not decrypt") {
+						t.Errorf("%s password = %v", whose, err)
+					}
+				}
+				if err := s.BindKeyset(ctx); err == nil || !strings.Contains(err.Error(), "region Mordor does not decrypt") {
+					t.Errorf("starting with %s password = %v", whose, err)
+				}
+			}
+			if _, err := raw.ExecContext(ctx, "UPDATE regions SET password = ? WHERE name = 'Mordor'", own); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.BindKeyset(ctx); err != nil {
+				t.Errorf("with its own again: %v", err)
+			}
+		})
+	}
+}
+
+// What a release stored that knew no id of a database is read after the upgrade,
+// and after the way back by it.
+func TestPasswordsOfTheReleaseBefore(t *testing.T) {
+	eachDriver(t, func(t *testing.T, s *store.Store, dsn string, raw *sql.DB) {
+		ctx := t.Context()
+		if err := errors.Join(s.Up(ctx), s.BindKeyset(ctx)); err != nil {
 			t.Fatal(err)
 		}
-		err := s.Write(t.Context(), func(tx *store.Tx) error {
-			if err := tx.InsertRegion(storetest.Region("Trento")); err != nil {
-				return err
-			}
-			return tx.InsertRegion(storetest.Region("Mordor"))
-		})
+		if err := s.Write(ctx, func(tx *store.Tx) error { return tx.InsertRegion(storetest.Region("Trento")) }); err != nil {
+			t.Fatal(err)
+		}
+		const want = "of an older release"
+		before, err := s.EncryptAsBefore("Trento", want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var stored []byte
-		if err := raw.QueryRowContext(t.Context(), "SELECT password FROM regions WHERE name = 'Trento'").Scan(&stored); err != nil {
+		if _, err := raw.ExecContext(ctx, "UPDATE regions SET password = ? WHERE name = 'Trento'", before); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(stored), "s3cret") {
-			t.Error("the password is stored in clear text")
-		}
-		if _, err := raw.ExecContext(t.Context(), "UPDATE regions SET password = ? WHERE name = 'Mordor'", stored); err != nil {
-			t.Fatal(err)
-		}
-		for _, read := range []func(*store.Tx) error{
-			func(tx *store.Tx) error { _, err := tx.Region("Mordor"); return err },
-			func(tx *store.Tx) error { _, err := tx.Regions(); return err },
-		} {
-			err := s.Read(t.Context(), read)
-			if flavor.CodeOf(err) != flavor.CodeInternal || !strings.Contains(err.Error(), "region Mordor does not decrypt") {
-				t.Errorf("another row's password = %v", err)
+		exec(t, raw, "DELETE FROM meta WHERE name = 'database_id'")
+		check := func(when string) {
+			t.Helper()
+			err := s.Read(ctx, func(tx *store.Tx) error {
+				r, err := tx.Region("Trento")
+				if err == nil && string(r.Password) != want {
+					t.Errorf("%s: the password is another", when)
+				}
+				return err
+			})
+			if err != nil {
+				t.Errorf("%s: %v", when, err)
 			}
 		}
+		if err := s.BindKeyset(ctx); err != nil {
+			t.Fatal(err)
+		}
+		check("after the upgrade")
+		for { // down to the release before
+			steps, err := s.Status(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(steps, func(m store.MigrationStatus) bool {
+				return m.AppliedAt != nil && strings.HasSuffix(m.Name, "_keyset_replicas")
+			}) {
+				break
+			}
+			if err := s.Down(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var id string
+		if err := raw.QueryRowContext(ctx, "SELECT value FROM meta WHERE name = 'database_id'").Scan(&id); err != nil || id != "" {
+			t.Errorf("after the way back the database has the id %q, %v", id, err)
+		}
+		if err := errors.Join(s.Up(ctx), s.BindKeyset(ctx)); err != nil { // reads it as the older release would
+			t.Fatal(err)
+		}
+		check("after the way back and up again")
 	})
 }

@@ -39,9 +39,28 @@ func (s *Store) Up(ctx context.Context) error {
 	})
 }
 
-// Down undoes the last step of the schema, and what it held is lost.
+// bindingStep is the step with which passwords were bound to their database.
+const bindingStep = "_keyset_replicas"
+
+// Down undoes the last step of the schema, and what it held is lost. The step that
+// bound passwords to the database needs the keyset, where there are some.
 func (s *Store) Down(ctx context.Context) error {
 	return s.migrated(ctx, func(ctx context.Context, p *goose.Provider) error {
+		at, err := p.GetDBVersion(ctx)
+		if err != nil {
+			return fmt.Errorf("while reading the schema's version: %w", err)
+		}
+		steps, err := s.steps()
+		if err != nil {
+			return err
+		}
+		for _, step := range steps {
+			if step.Version == at && strings.HasSuffix(step.Name, bindingStep) {
+				if err := s.unbindDatabase(ctx); err != nil {
+					return err
+				}
+			}
+		}
 		done, err := p.Down(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			return errors.New("the database has no schema: there is nothing to undo")

@@ -20,14 +20,19 @@ func eachDriver(t *testing.T, test func(t *testing.T, s *store.Store, dsn string
 		t.Run(driver, func(t *testing.T) {
 			dsn := storetest.DSN(t, driver)
 			s := storetest.Connect(t, driver, dsn, storetest.Keyset(t))
-			raw, err := sql.Open(driver, dsn)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = raw.Close() })
-			test(t, s, dsn, raw)
+			test(t, s, dsn, rawDB(t, driver, dsn))
 		})
 	}
+}
+
+func rawDB(t *testing.T, driver, dsn string) *sql.DB {
+	t.Helper()
+	raw, err := sql.Open(driver, dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = raw.Close() })
+	return raw
 }
 
 func exec(t *testing.T, db *sql.DB, statement string) {

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -47,9 +48,12 @@ type Store struct {
 	reader  *gorm.DB // the writer itself on MariaDB
 	migrate func() (*sql.DB, error)
 	keyset  *Keyset
-	log     *slog.Logger
-	now     func() time.Time
-	cat     catalogueCache
+	// database is the id that passwords are bound to; nil before BindKeyset.
+	database atomic.Pointer[string]
+	log      *slog.Logger
+	now      func() time.Time
+	cat      catalogueCache
+	rotated  func(step string) error // nil but in tests of Rotate
 }
 
 const (

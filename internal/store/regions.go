@@ -45,10 +45,7 @@ var settings = []string{
 }
 
 func (tx *Tx) regionRow(r flavor.Region) (regionRow, error) {
-	if err := tx.keysetStillBound(); err != nil {
-		return regionRow{}, err
-	}
-	password, err := tx.s.keyset.encrypt(r.Name, r.Password)
+	password, err := tx.encrypt(r.Name, r.Password)
 	row := regionRow{
 		Name: r.Name, NameFolded: strings.ToLower(r.Name),
 		KeystoneURL: r.KeystoneURL, NovaURL: r.NovaURL,
@@ -78,7 +75,7 @@ func (row *regionRow) setStatus(st flavor.RegionStatus) {
 }
 
 func (tx *Tx) region(row regionRow) (flavor.Region, error) {
-	password, err := tx.s.keyset.decrypt(row.Name, row.Password)
+	password, err := tx.decrypt(row.Name, row.Password)
 	r := flavor.Region{
 		Name: row.Name, KeystoneURL: row.KeystoneURL, NovaURL: row.NovaURL,
 		AuthType: flavor.AuthType(row.AuthType),

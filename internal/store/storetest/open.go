@@ -59,7 +59,7 @@ func Connect(t testing.TB, driver, dsn string, keyset *store.Keyset) *store.Stor
 // Keyset is a new keyset in a file of the test's own.
 func Keyset(t testing.TB) *store.Keyset {
 	t.Helper()
-	keyset, _, err := store.LoadKeyset(filepath.Join(t.TempDir(), "keyset.json"))
+	keyset, _, err := store.LoadKeyset(filepath.Join(t.TempDir(), "keyset.json"), nil)
 	if err != nil {
 		t.Fatalf("making the test's keyset: %v", err)
 	}
