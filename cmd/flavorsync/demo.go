@@ -97,7 +97,7 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 	if err != nil {
 		return unlessStopped(ctx, log, err)
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	if err := cloud.join(ctx, s.db); err != nil {
 		return unlessStopped(ctx, log, err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/flavorsync/flavorsync/internal/config"
 	"github.com/flavorsync/flavorsync/internal/store"
@@ -27,7 +29,7 @@ A key is told by its id; none is ever printed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	path := configFlag(cmd)
-	cmd.AddCommand(keysStatus(path), keysRotate(path), keysPrune(path))
+	cmd.AddCommand(keysStatus(path), keysRotate(path), keysPrune(path), keysConvert(path, true), keysConvert(path, false))
 	return cmd
 }
 
@@ -38,7 +40,7 @@ func withKeys(ctx context.Context, path string, do func(*store.Store) error) err
 	if err != nil {
 		return err
 	}
-	keyset, created, err := store.LoadKeyset(cfg.CredentialsKeyset, nil)
+	keyset, created, err := loadKeyset(cfg)
 	if err != nil {
 		return err
 	}
@@ -163,4 +165,52 @@ func pruneKeys(cmd *cobra.Command, db *store.Store) error {
 		fmt.Fprintln(cmd.OutOrStdout(), "there is no key to remove")
 	}
 	return nil
+}
+
+// keysConvert is encrypt, or decrypt.
+func keysConvert(path *string, encrypt bool) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "encrypt",
+		Short: "Have the keyset encrypted by the KMS",
+		Long: `Have the keyset, which is in clear text, encrypted by the KMS that credentials_kms
+names. It is done already where it is encrypted so. Restart each serve with that
+setting then. Copies of the keyset that are elsewhere stay in clear text: keys rotate
+and keys prune make them worthless.`,
+		Example: "  flavorsync keys encrypt --config flavorsync.yaml",
+		Args:    cobra.NoArgs,
+	}
+	if !encrypt {
+		cmd.Use, cmd.Short = "decrypt", "Have the keyset decrypted by the KMS"
+		cmd.Long = `Have the keyset, which the KMS that credentials_kms names has encrypted, decrypted:
+it is in clear text then. Remove that setting then, and restart each serve.`
+		cmd.Example = "  flavorsync keys decrypt --config flavorsync.yaml"
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path, os.Environ())
+		if err != nil {
+			return err
+		}
+		key, err := openKMS(cfg)
+		if err != nil {
+			return err
+		}
+		if key == nil {
+			return errors.New("credentials_kms is not set: name the key of the KMS there")
+		}
+		from, to, is := tink.AEAD(nil), key, "encrypted by the KMS"
+		if !encrypt {
+			from, to, is = key, nil, "in clear text"
+		}
+		changed, err := store.ConvertKeyset(cfg.CredentialsKeyset, from, to)
+		if err != nil {
+			return err
+		}
+		now := "is now"
+		if !changed {
+			now = "is already"
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s\n", cfg.CredentialsKeyset, now, is)
+		return nil
+	}
+	return cmd
 }

@@ -87,8 +87,9 @@ that bound stored passwords to their database needs the keyset to undo that.`,
 			}
 			var keyset *store.Keyset
 			if !all {
-				missing := false
-				if keyset, missing, err = store.LoadKeyset(cfg.CredentialsKeyset, nil); err != nil {
+				var missing bool
+				keyset, missing, err = loadKeyset(cfg)
+				if err != nil {
 					return err
 				}
 				if missing {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/flavorsync/flavorsync/internal/kms/vaulttest"
 	"github.com/flavorsync/flavorsync/internal/store/storetest"
 )
 
@@ -83,6 +84,8 @@ func loadV1(t *testing.T, dsn string) {
 //	finish NAME STATUS [EXIT]    sends the body of that, wants the status, and then the end of the process
 //	call STATUS METHOD URL [USER:PASSWORD [FILE]]   the body becomes stdout
 //	taken VARIABLE               an address at which something listens
+//	vault                        starts a simulated Vault, and sets $VAULT_URI, $VAULT_TOKEN and $VAULT_CACERT
+//	novault                      stops it
 //	indented FILE                the lines of stdout that are indented, without that
 func params(dir string) testscript.Params {
 	return testscript.Params{
@@ -133,6 +136,18 @@ func params(dir string) testscript.Params {
 				ts.Defer(func() { l.Close() })
 				ts.Setenv(args[0], l.Addr().String())
 			},
+			"vault": func(ts *testscript.TestScript, _ bool, _ []string) {
+				v, err := vaulttest.Start(ts.MkAbs("."))
+				ts.Check(err)
+				ts.Defer(v.Stop)
+				ts.Setenv("VAULT_URI", v.URI)
+				ts.Setenv("VAULT_TOKEN", v.Token)
+				ts.Setenv("VAULT_CACERT", v.CAFile)
+				*ts.Value(vaultKey{}).(**vaulttest.Vault) = v
+			},
+			"novault": func(ts *testscript.TestScript, _ bool, _ []string) {
+				(*ts.Value(vaultKey{}).(**vaulttest.Vault)).Stop()
+			},
 			"indented": func(ts *testscript.TestScript, _ bool, args []string) {
 				var found []string
 				for line := range strings.Lines(ts.ReadFile("stdout")) {
@@ -146,10 +161,14 @@ func params(dir string) testscript.Params {
 	}
 }
 
-type processesKey struct{}
+type (
+	processesKey struct{}
+	vaultKey     struct{}
+)
 
 func setup(env *testscript.Env) error {
 	env.Values[processesKey{}] = map[string]*process{}
+	env.Values[vaultKey{}] = new(*vaulttest.Vault)
 	// Nothing of the surroundings decides how a command behaves.
 	env.Setenv("no_proxy", "*")
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command takes a second to end
@@ -188,7 +207,8 @@ func start(ts *testscript.TestScript, name string, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	p := &process{cmd: exec.CommandContext(ctx, program, args[1:]...), ended: make(chan struct{})}
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, variable := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "GORACE", "FLAVORSYNC_LISTEN", "FLAVORSYNC_DATABASE_DSN"} {
+	for _, variable := range []string{"PATH", "HOME", "TMPDIR", "GOCOVERDIR", "GORACE", "FLAVORSYNC_LISTEN", "FLAVORSYNC_DATABASE_DSN",
+		"FLAVORSYNC_CREDENTIALS_KMS", "VAULT_TOKEN", "VAULT_CACERT"} {
 		if value := ts.Getenv(variable); value != "" {
 			p.cmd.Env = append(p.cmd.Env, variable+"="+value)
 		}

@@ -56,7 +56,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error
 	if err != nil {
 		return unlessStopped(ctx, log, err)
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	encryption, err := encrypt(cfg.TLS, log)
 	if err != nil {
 		return unlessStopped(ctx, log, err)

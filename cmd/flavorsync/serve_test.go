@@ -61,14 +61,14 @@ func TestOneServesFromSQLite(t *testing.T) {
 	if err := serve(t.Context(), &cfg, jsonLog(&log)); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a second service: %v", err)
 	}
-	if err := first.close(); err != nil {
+	if err := first.close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	second, err := newService(t.Context(), &cfg, jsonLog(&log), operators)
 	if err != nil {
 		t.Fatalf("the next service: %v", err)
 	}
-	if err := second.close(); err != nil {
+	if err := second.close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

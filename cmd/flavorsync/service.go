@@ -8,8 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tink-crypto/tink-go/v2/tink"
+
 	"github.com/flavorsync/flavorsync/internal/config"
 	"github.com/flavorsync/flavorsync/internal/identity"
+	"github.com/flavorsync/flavorsync/internal/kms"
 	"github.com/flavorsync/flavorsync/internal/marketplace"
 	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/outgoing"
@@ -31,11 +34,28 @@ var (
 	errRealDatabase = errors.New("this database is not a demo's: choose another directory with --data")
 )
 
+// loadKeyset reads the configured keyset, or makes one that has no file yet.
+func loadKeyset(cfg *config.Config) (keyset *store.Keyset, created bool, err error) {
+	key, err := openKMS(cfg)
+	if err != nil {
+		return nil, false, err
+	}
+	return store.LoadKeyset(cfg.CredentialsKeyset, key)
+}
+
+// openKMS is the key that encrypts the keyset, nil for none.
+func openKMS(cfg *config.Config) (tink.AEAD, error) {
+	if cfg.CredentialsKMS == "" {
+		return nil, nil //nolint:nilnil // no key is no error
+	}
+	return kms.Open(cfg.CredentialsKMS)
+}
+
 // openStore opens the configured database for its owner, migrated, with its
 // keyset. What is another's is left as it was. With serving, another process
 // that serves from the same SQLite file is refused until closeDB.
 func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, serving bool) (db *store.Store, closeDB func() error, err error) {
-	keyset, created, err := store.LoadKeyset(cfg.CredentialsKeyset, nil)
+	keyset, created, err := loadKeyset(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -156,7 +176,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	provider.Store, provider.Products, provider.Log = db, market, log
 	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving}
 	if s.ucloud, err = ucloud.New(provider); err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(err, s.close(ctx))
 	}
 	return s, nil
 }
@@ -181,12 +201,12 @@ func (s *service) tend(ctx context.Context, interval time.Duration) {
 	}
 }
 
-func (s *service) close() error {
+func (s *service) close(ctx context.Context) error {
 	s.ucloud.Close()
 	s.market.Close()
 	s.clouds.Close()
 	s.chain.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if err := s.serving.Withdraw(ctx); err != nil { // flavorsync keys waits for us then, for a while
 		s.log.Warn("this process seems to serve still", "error", err.Error())

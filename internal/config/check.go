@@ -15,6 +15,7 @@ import (
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
+	"github.com/flavorsync/flavorsync/internal/kms"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
@@ -74,6 +75,11 @@ func (l *loader) check(c *Config) {
 	}
 	if c.CredentialsKeyset == "" {
 		l.wrong("credentials_keyset", "is empty: give the path of the keyset, such as keyset.json")
+	}
+	if c.CredentialsKMS != "" {
+		if err := kms.CheckURI(c.CredentialsKMS); err != nil {
+			l.wrong("credentials_kms", "%s", err)
+		}
 	}
 	for _, n := range []struct {
 		path       string

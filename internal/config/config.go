@@ -24,6 +24,7 @@ type Config struct {
 	Database          Database                  `koanf:"database"`
 	KeystoneURL       string                    `koanf:"keystone_url"`       // the federation's own Keystone; "" for none
 	CredentialsKeyset string                    `koanf:"credentials_keyset"` // path of the tink keyset
+	CredentialsKMS    string                    `koanf:"credentials_kms"`    // URI of the key that encrypts it; "" for none
 	Outgoing          Outgoing                  `koanf:"outgoing"`
 	Limits            Limits                    `koanf:"limits"`
 	Identity          []identity.ProviderConfig `koanf:"identity"`

@@ -47,7 +47,10 @@ type Announced struct {
 func (s *Store) Announce(ctx context.Context) (*Announced, error) {
 	host, _ := os.Hostname() // it only helps to find it
 	a := &Announced{s: s, id: uuid.NewString(), name: fmt.Sprintf("%.100s, process %d", host, os.Getpid())}
-	return a, a.tell(ctx)
+	if err := a.tell(ctx); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 func (a *Announced) tell(ctx context.Context) error {
@@ -79,10 +82,10 @@ func (a *Announced) Follow(ctx context.Context) {
 	look := time.NewTicker(replicaLooks)
 	defer look.Stop()
 	told, complaint := time.Now(), ""
-	complain := func(doing string, err error) {
+	complain := func(err error) {
 		if err != nil && err.Error() != complaint && ctx.Err() == nil {
 			complaint = err.Error()
-			a.s.log.WarnContext(ctx, doing, "error", complaint)
+			a.s.log.WarnContext(ctx, "flavorsync keys cannot count on this process", "error", complaint)
 		}
 	}
 	for {
@@ -91,7 +94,7 @@ func (a *Announced) Follow(ctx context.Context) {
 			return
 		case now := <-look.C:
 			changed, err := a.s.reloadKeyset(ctx)
-			complain("the changed keyset is not used", err)
+			complain(err)
 			if changed {
 				complaint = ""
 				a.s.log.InfoContext(ctx, "the keyset has changed", "keys", a.s.keyset.state.Load().ids)
@@ -100,7 +103,7 @@ func (a *Announced) Follow(ctx context.Context) {
 				continue
 			}
 			if err := a.tell(ctx); err != nil {
-				complain("this process is not announced to flavorsync keys", err)
+				complain(err)
 				continue
 			}
 			told = now
