@@ -120,9 +120,10 @@ var (
 )
 
 // passwordOf is the associated data: a password copied into another region's row,
-// or into another database, does not decrypt there.
-func passwordOf(database, region string) []byte {
-	return []byte("database:" + database + ":region:" + region + ":password")
+// or into another database, does not decrypt there, and none in a row that names
+// another Keystone, to which it would be sent.
+func passwordOf(database string, r regionRow) []byte {
+	return []byte("database:" + database + ":region:" + r.Name + ":keystone:" + r.KeystoneURL + ":password")
 }
 
 // passwordBefore is passwordOf before databases had an id. BindKeyset alone reads
@@ -131,7 +132,7 @@ func passwordBefore(region string) []byte { return []byte("region:" + region + "
 
 // encrypt encrypts with the key that the database names, and has that stay so until
 // the transaction ends.
-func (tx *Tx) encrypt(region string, password flavor.Secret) ([]byte, error) {
+func (tx *Tx) encrypt(r regionRow, password flavor.Secret) ([]byte, error) {
 	ks, database := tx.s.keyset, tx.s.databaseID()
 	switch {
 	case ks == nil:
@@ -150,14 +151,14 @@ func (tx *Tx) encrypt(region string, password flavor.Secret) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	encrypted, err := now.encrypt[bound].Encrypt([]byte(password), passwordOf(database, region))
+	encrypted, err := now.encrypt[bound].Encrypt([]byte(password), passwordOf(database, r))
 	if err != nil {
-		return nil, fmt.Errorf("while encrypting the password of %s: %w", region, err)
+		return nil, fmt.Errorf("while encrypting the password of %s: %w", r.Name, err)
 	}
 	return encrypted, nil
 }
 
-func (tx *Tx) decrypt(region string, encrypted []byte) (flavor.Secret, error) {
+func (tx *Tx) decrypt(r regionRow) (flavor.Secret, error) {
 	ks, database := tx.s.keyset, tx.s.databaseID()
 	switch {
 	case ks == nil:
@@ -165,18 +166,18 @@ func (tx *Tx) decrypt(region string, encrypted []byte) (flavor.Secret, error) {
 	case database == "":
 		return "", errNotBound
 	}
-	return ks.decrypt(region, encrypted, passwordOf(database, region))
+	return ks.decrypt(r, passwordOf(database, r))
 }
 
-func (ks *Keyset) decrypt(region string, encrypted, associated []byte) (flavor.Secret, error) {
-	now, err := ks.with(keyID(encrypted))
+func (ks *Keyset) decrypt(r regionRow, associated []byte) (flavor.Secret, error) {
+	now, err := ks.with(keyID(r.Password))
 	if err == nil {
 		var password []byte
-		if password, err = now.decrypt.Decrypt(encrypted, associated); err == nil {
+		if password, err = now.decrypt.Decrypt(r.Password, associated); err == nil {
 			return flavor.Secret(password), nil
 		}
 	}
-	return "", fmt.Errorf("the password of region %s does not decrypt with the credentials keyset %s: %w", region, ks.path, err)
+	return "", fmt.Errorf("the password of region %s does not decrypt with the credentials keyset %s: %w", r.Name, ks.path, err)
 }
 
 const (
@@ -279,7 +280,7 @@ func (tx *Tx) bindDatabase(encrypted []regionRow, state *keys, bound string) (st
 	}
 	if database != "" {
 		for _, r := range encrypted {
-			if _, err := ks.decrypt(r.Name, r.Password, passwordOf(database, r.Name)); err != nil {
+			if _, err := ks.decrypt(r, passwordOf(database, r)); err != nil {
 				return "", err
 			}
 		}
@@ -287,11 +288,11 @@ func (tx *Tx) bindDatabase(encrypted []regionRow, state *keys, bound string) (st
 	}
 	database = uuid.NewString()
 	for _, r := range encrypted {
-		password, err := ks.decrypt(r.Name, r.Password, passwordBefore(r.Name))
+		password, err := ks.decrypt(r, passwordBefore(r.Name))
 		if err != nil {
 			return "", err
 		}
-		again, err := state.encrypt[bound].Encrypt([]byte(password), passwordOf(database, r.Name))
+		again, err := state.encrypt[bound].Encrypt([]byte(password), passwordOf(database, r))
 		if err != nil {
 			return "", fmt.Errorf("while encrypting the password of %s: %w", r.Name, err)
 		}
@@ -315,14 +316,14 @@ func (s *Store) unbindDatabase(ctx context.Context) error {
 			return err
 		}
 		var encrypted []regionRow
-		if err := tx.rows().Select("name", "password").Order("name").Find(&encrypted).Error; err != nil {
+		if err := tx.rows().Select("name", "keystone_url", "password").Order("name").Find(&encrypted).Error; err != nil {
 			return tx.wrap(err, "looking for encrypted passwords")
 		}
 		if len(encrypted) > 0 && s.keyset == nil {
 			return errors.New("the credentials keyset is missing, and the older version needs the passwords encrypted in another way: put it back")
 		}
 		for _, r := range encrypted {
-			password, err := s.keyset.decrypt(r.Name, r.Password, passwordOf(database, r.Name))
+			password, err := s.keyset.decrypt(r, passwordOf(database, r))
 			if err != nil {
 				return err
 			}

@@ -159,7 +159,7 @@ func TestLoadKeysetRefuses(t *testing.T) {
 
 // Whoever can write the database must not learn a password by having it sent to a
 // Keystone of his own: neither with another region's, nor with one of another
-// database that has the same keyset.
+// database that has the same keyset, nor by another Keystone in the row.
 func TestPasswordsAreBoundToTheirRow(t *testing.T) {
 	for _, driver := range storetest.Drivers {
 		t.Run(driver, func(t *testing.T) {
@@ -215,6 +215,12 @@ func TestPasswordsAreBoundToTheirRow(t *testing.T) {
 			if _, err := raw.ExecContext(ctx, "UPDATE regions SET password = ? WHERE name = 'Mordor'", own); err != nil {
 				t.Fatal(err)
 			}
+			exec(t, raw, "UPDATE regions SET keystone_url = 'https://elsewhere.example.org' WHERE name = 'Trento'")
+			err = s.Read(ctx, func(tx *store.Tx) error { _, err := tx.Region("Trento"); return err })
+			if err == nil || !strings.Contains(err.Error(), "region Trento does not decrypt") {
+				t.Errorf("for a Keystone that another put there: %v", err)
+			}
+			exec(t, raw, "DELETE FROM regions WHERE name = 'Trento'")
 			if err := s.BindKeyset(ctx); err != nil {
 				t.Errorf("with its own again: %v", err)
 			}

@@ -45,18 +45,19 @@ var settings = []string{
 }
 
 func (tx *Tx) regionRow(r flavor.Region) (regionRow, error) {
-	password, err := tx.encrypt(r.Name, r.Password)
 	row := regionRow{
 		Name: r.Name, NameFolded: strings.ToLower(r.Name),
 		KeystoneURL: r.KeystoneURL, NovaURL: r.NovaURL,
 		AuthType: string(cmp.Or(r.AuthType, flavor.AuthPassword)),
-		Username: r.Username, Password: password, Tenant: r.Tenant,
+		Username: r.Username, Tenant: r.Tenant,
 		UserDomain: r.UserDomain, ProjectDomain: r.ProjectDomain,
 		ApplicationCredentialID: r.ApplicationCredentialID, ApplicationCredentialName: r.ApplicationCredentialName,
 		IdentityProvider: r.IdentityProvider, Protocol: r.Protocol, CACertificate: r.CACertificate,
 		Trusted: r.Trusted, NovaURLTrusted: r.NovaURLTrusted, CACertificateTrusted: r.CACertificateTrusted,
 	}
 	row.setStatus(r.Status)
+	var err error
+	row.Password, err = tx.encrypt(row, r.Password)
 	return row, err
 }
 
@@ -75,7 +76,7 @@ func (row *regionRow) setStatus(st flavor.RegionStatus) {
 }
 
 func (tx *Tx) region(row regionRow) (flavor.Region, error) {
-	password, err := tx.decrypt(row.Name, row.Password)
+	password, err := tx.decrypt(row)
 	r := flavor.Region{
 		Name: row.Name, KeystoneURL: row.KeystoneURL, NovaURL: row.NovaURL,
 		AuthType: flavor.AuthType(row.AuthType),

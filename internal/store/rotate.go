@@ -367,11 +367,11 @@ func (s *Store) encryptAnew(ctx context.Context, id string) (n int, err error) {
 			if err != nil || row == nil || keyID(row.Password) == id {
 				return err
 			}
-			password, err := tx.decrypt(row.Name, row.Password)
+			password, err := tx.decrypt(*row)
 			if err != nil {
 				return err
 			}
-			encrypted, err := tx.encrypt(row.Name, password)
+			encrypted, err := tx.encrypt(*row, password)
 			if err != nil {
 				return err
 			}
