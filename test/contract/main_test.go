@@ -105,6 +105,7 @@ var together = []chapter{
 	{"UCloud", ucloudProvider},
 	{"ways to be a provider of UCloud", ucloudSetups},
 	{"limits", limits},
+	{"keys", rotation},
 	{"the server", server},
 }
 

@@ -341,33 +341,6 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// secrets are the passwords and tokens that may appear in no log, and in no
-// answer.
-var secrets = &secretSet{known: make(map[string]bool)}
-
-type secretSet struct {
-	mu    sync.Mutex
-	known map[string]bool
-}
-
-func (s *secretSet) add(value string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known[value] = true
-}
-
-// in is the first secret that text holds, "" for none.
-func (s *secretSet) in(text []byte) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for value := range s.known {
-		if bytes.Contains(text, []byte(value)) {
-			return value
-		}
-	}
-	return ""
-}
-
 // secret makes a new password or token and has everything searched for it.
 func secret(kind string) string {
 	random := make([]byte, 12)
@@ -435,18 +408,6 @@ func (l *logBuffer) entries(t *testing.T) []map[string]any {
 		all = append(all, entry)
 	}
 	return all
-}
-
-// checkLeaks: the log holds no token and no password.
-func (pr *product) checkLeaks(t *testing.T) {
-	t.Helper()
-	pr.log.mu.Lock()
-	defer pr.log.mu.Unlock()
-	for _, line := range pr.log.lines {
-		if leaked := secrets.in(line); leaked != "" {
-			t.Errorf("the log holds a token or password (%s): %s", leaked, line)
-		}
-	}
 }
 
 // checkRequestLog: one line for each request, with what an operator looks for.
