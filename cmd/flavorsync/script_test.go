@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -230,6 +231,7 @@ func start(ts *testscript.TestScript, name string, args []string) {
 	ts.Defer(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.ended
+		ts.Check(p.keepLog())
 	})
 	at, ok := <-listens
 	if !ok {
@@ -283,6 +285,25 @@ func (p *process) text() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return bytes.Clone(p.printed.Bytes())
+}
+
+// keepLog keeps the log for who searches those of the whole run. The demo tells its
+// passwords beside that, on purpose.
+func (p *process) keepLog() error {
+	dir := os.Getenv("FLAVORSYNC_TEST_LOGS")
+	if dir == "" {
+		return nil
+	}
+	f, err := os.CreateTemp(dir, "command-*.log")
+	if err != nil {
+		return err
+	}
+	for line := range bytes.Lines(p.text()) {
+		if bytes.HasPrefix(line, []byte("{")) {
+			_, err = f.Write(line)
+		}
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (p *process) dial(ts *testscript.TestScript) net.Conn {

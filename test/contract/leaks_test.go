@@ -87,6 +87,12 @@ func (pr *product) checkLeaks(t *testing.T) {
 	t.Helper()
 	pr.log.mu.Lock()
 	defer pr.log.mu.Unlock()
+	if dir := os.Getenv("FLAVORSYNC_TEST_LOGS"); dir != "" {
+		name := filepath.Join(dir, fmt.Sprintf("contract-%s-%d.log", run, names.Add(1)))
+		if err := os.WriteFile(name, bytes.Join(pr.log.lines, nil), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
 	for _, line := range pr.log.lines {
 		if leaked := secrets.in(line); leaked != "" {
 			t.Errorf("the log holds a token or password (%s): %s", leaked, line)

@@ -2,6 +2,7 @@
 // is run, and what they list is compared with what there is.
 //
 //	FLAVORSYNC_TEST_BINARY   a path   runs that command instead of building one
+//	FLAVORSYNC_TEST_LOGS     a path   keeps what the demo logs in that directory
 package readme_test
 
 import (
@@ -10,6 +11,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -232,6 +234,14 @@ func startDemo(t *testing.T, binary string) (api, cloud string) {
 			t.Errorf("the demo ended with %v", err)
 		}
 	})
+	log := io.Discard
+	if dir := os.Getenv("FLAVORSYNC_TEST_LOGS"); dir != "" {
+		f, err := os.CreateTemp(dir, "readme-*.log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		log = f
+	}
 	type addresses struct{ api, cloud string }
 	found := make(chan addresses, 1)
 	go func() {
@@ -240,6 +250,9 @@ func startDemo(t *testing.T, binary string) (api, cloud string) {
 		lines := bufio.NewScanner(out)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), "{") { // it tells its passwords beside the log
+				fmt.Fprintln(log, lines.Text())
+			}
 			name, value, _ := strings.Cut(lines.Text(), " ")
 			address := regexp.MustCompile(`^\s*http://([^/\s]+)`).FindStringSubmatch(value)
 			switch {
