@@ -95,6 +95,9 @@ func (a *Announced) Follow(ctx context.Context) {
 		case now := <-look.C:
 			changed, err := a.s.reloadKeyset(ctx)
 			complain(err)
+			if look.Reset(replicaLooks); err != nil {
+				look.Reset(replicaTells) // a KMS that refuses us need not hear it each second
+			}
 			if changed {
 				complaint = ""
 				a.s.log.InfoContext(ctx, "the keyset has changed", "keys", a.s.keyset.state.Load().ids)

@@ -141,6 +141,9 @@ func (s *Store) Rotate(ctx context.Context, r Rotation) error {
 			if err := s.awaitReplicas(ctx, next, r.Wait); err != nil {
 				return err
 			}
+			if err := s.step("awaited"); err != nil {
+				return err
+			}
 			if err := s.promote(ctx, at.bound, next); err != nil {
 				return err
 			}

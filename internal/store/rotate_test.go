@@ -206,6 +206,35 @@ func TestRotateWaitsForEveryReplica(t *testing.T) {
 	}
 }
 
+// A replica that starts just before the new key encrypts is not overlooked.
+func TestRotateSeesWhoStarts(t *testing.T) {
+	for _, driver := range storetest.Drivers {
+		t.Run(driver, func(t *testing.T) {
+			k := newKeyring(t, driver, "Trento")
+			content, err := os.ReadFile(k.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			elsewhere := filepath.Join(t.TempDir(), "copy.json")
+			if err := os.WriteFile(elsewhere, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			replica, command := k.start(t, elsewhere), k.start(t, k.path)
+			store.AfterEachStep(command, func(step string) error {
+				if step == "awaited" {
+					_, err := replica.Announce(t.Context())
+					return err
+				}
+				return nil
+			})
+			if err := command.Rotate(t.Context(), quietly); err == nil || !strings.Contains(err.Error(), "is unknown to") {
+				t.Errorf("rotating = %v", err)
+			}
+			wantPasswords(t, replica, "Trento")
+		})
+	}
+}
+
 // A password that an owner stores while keys rotate is never replaced by the one
 // before.
 func TestRotateKeepsWhatIsStoredMeanwhile(t *testing.T) {
@@ -319,7 +348,7 @@ func rotateUntilKilled(told string) error {
 func TestRotateKilled(t *testing.T) {
 	for _, driver := range storetest.Drivers {
 		t.Run(driver, func(t *testing.T) {
-			for _, step := range []string{"added", "promoted", "encrypted Spain2", "encrypted Trento"} {
+			for _, step := range []string{"added", "awaited", "promoted", "encrypted Spain2", "encrypted Trento"} {
 				k := newKeyring(t, driver, "Spain2", "Trento")
 				serving := k.start(t, k.path)
 				told, err := json.Marshal(rotating{driver, k.dsn, k.path, step})
