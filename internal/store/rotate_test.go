@@ -422,7 +422,7 @@ func TestRotateKeepsOwnerAndMode(t *testing.T) {
 		t.Skip("only root can give a file away")
 	}
 	k := newKeyring(t, "sqlite", "Trento")
-	if err := errors.Join(os.Chown(k.path, 12345, 12346), os.Chmod(k.path, 0o440)); err != nil {
+	if err := errors.Join(os.Chown(k.path, 12345, 12346), os.Chmod(k.path, 0o440)); err != nil { //nolint:gosec // what a mounted secret has
 		t.Fatal(err)
 	}
 	rotate(t, k.start(t, k.path))
