@@ -20,8 +20,8 @@ import (
 func keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "Look at and change the keys that encrypt the stored passwords",
-		Long: `Look at and change the keys that encrypt the stored passwords, while serve runs.
+		Short: "Look at and change the keys that encrypt the stored secrets",
+		Long: `Look at and change the keys that encrypt the stored secrets, while serve runs.
 A key is told by its id; none is ever printed.`,
 		Example: `  flavorsync keys status --config flavorsync.yaml
   flavorsync keys rotate --config flavorsync.yaml`,
@@ -78,7 +78,7 @@ func keysStatus(path *string) *cobra.Command {
 
 func tellKeys(out io.Writer, keys []store.Key, serving []store.Replica) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "KEY\tPASSWORDS\tSTATE")
+	fmt.Fprintln(table, "KEY\tSECRETS\tSTATE")
 	for _, k := range keys {
 		state := "kept: flavorsync keys prune removes it"
 		switch {
