@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 )
@@ -42,6 +43,8 @@ type accounts struct {
 	key    [32]byte // of the remembered passwords and of the choice among hashes
 	now    func() time.Time
 	bcrypt func(hash, password []byte) error
+
+	flights singleflight.Group
 }
 
 type account struct {
@@ -82,43 +85,51 @@ func (a *accounts) Basic(ctx context.Context, user string, password flavor.Secre
 	if known && u.remembers(sum, a.now()) {
 		return u.who, nil
 	}
-	leave, err := enter(ctx)
-	if err != nil {
-		return flavor.Principal{}, err
+	if err := ctx.Err(); err != nil {
+		return flavor.Principal{}, unavailable(busy+": %w", err)
 	}
-	defer leave()
+	// A crowd with one password waits for one check, which goes on when the first of
+	// them leaves.
+	flight := a.flights.DoChan(string(sum[:]), func() (any, error) { return nil, a.check(user, password, sum) })
+	select {
+	case landed := <-flight:
+		if landed.Err != nil {
+			return flavor.Principal{}, landed.Err
+		}
+		return u.who, nil
+	case <-ctx.Done():
+		return flavor.Principal{}, unavailable(busy+": %w", context.Cause(ctx))
+	}
+}
+
+const busy = "too many logins wait for their password to be checked: try again"
+
+// check asks bcrypt, once it is its turn.
+func (a *accounts) check(user string, password flavor.Secret, sum digest) error {
+	if waiting.Add(1) > mayWait {
+		waiting.Add(-1)
+		return unavailable(busy)
+	}
+	slots <- struct{}{}
+	waiting.Add(-1)
+	defer func() { <-slots }()
+	u, known := a.users[user]
 	if !known {
 		// One user's hash, always the same for this name: its cost is what
 		// the name would cost if it existed. What bcrypt says does not count.
 		pick := a.sum(user, "")
 		_ = a.bcrypt(a.hashes[binary.BigEndian.Uint64(pick[:8])%uint64(len(a.hashes))], []byte(password))
-		return flavor.Principal{}, wrongPassword()
+		return wrongPassword()
 	}
-	// Of a crowd with the right password, those who waited for a slot find it
-	// verified by now.
+	// Another flight may have landed between the look into the memory and here.
 	if u.remembers(sum, a.now()) {
-		return u.who, nil
+		return nil
 	}
 	if a.bcrypt(u.hash, []byte(password)) != nil {
-		return flavor.Principal{}, wrongPassword()
+		return wrongPassword()
 	}
 	u.verified.Store(&verified{sum: sum, until: a.now().Add(verifiedFor)})
-	return u.who, nil
-}
-
-// enter waits for a slot, which leave gives back.
-func enter(ctx context.Context) (leave func(), err error) {
-	const busy = "too many logins wait for their password to be checked: try again"
-	defer waiting.Add(-1)
-	if waiting.Add(1) > mayWait {
-		return nil, unavailable(busy)
-	}
-	select {
-	case slots <- struct{}{}:
-		return func() { <-slots }, nil
-	case <-ctx.Done():
-		return nil, unavailable(busy+": %w", context.Cause(ctx))
-	}
+	return nil
 }
 
 func wrongPassword() error {

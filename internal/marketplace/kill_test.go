@@ -61,6 +61,10 @@ func changeAsVictim(told string) error {
 	if err != nil {
 		return err
 	}
+	if err := db.BindKeyset(ctx); err != nil {
+		return err
+	}
+	ctx = flavor.WithActor(ctx, flavor.Actor{Provider: "test", ID: "victim", Action: flavor.ChangeRegionFlavor})
 	clouds := openstack.New(openstack.Config{KeystoneURL: v.Keystone, AllowHTTP: true, Unguarded: true, Log: log})
 	market := New(Config{Store: db, Clouds: clouds, Log: log, RegionTimeout: 10 * time.Second})
 	_, err = market.ChangeRegionFlavor(ctx, flavor.Principal{}, v.Region, flavor.Secret(v.Token), v.FlavorID, v.Patch)
@@ -184,10 +188,17 @@ func killEverywhere(t *testing.T, driver string) {
 				t.Errorf("killed at call %d (after: %v, %s): access: %s", nth, after, last(k.calls), diff)
 			}
 			var stored []store.Change
+			var done []flavor.AuditEntry
 			err := db.Read(t.Context(), func(tx *store.Tx) (err error) {
+				if done, err = tx.AuditEntries(flavor.AuditFilter{Outcome: flavor.Success, Limit: 1000}); err != nil {
+					return err
+				}
 				stored, err = tx.Changes()
 				return err
 			})
+			if len(done) != finished {
+				t.Errorf("killed at call %d (after: %v, %s): of %d changes the audit tells of %d", nth, after, last(k.calls), finished, len(done))
+			}
 			if err != nil || len(stored) > 0 {
 				t.Fatalf("killed at call %d: %d changes are still stored, %v", nth, len(stored), err)
 			}

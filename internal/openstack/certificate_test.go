@@ -27,7 +27,7 @@ type authority struct {
 	cloud *fakeCloud
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t *testing.T, configure ...func(*http.Server)) *authority {
 	t.Helper()
 	sign := func(template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) []byte {
 		template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(1), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
@@ -53,6 +53,9 @@ func newAuthority(t *testing.T) *authority {
 	f.Server = httptest.NewUnstartedServer(f)
 	f.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	f.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	for _, c := range configure {
+		c(f.Config)
+	}
 	f.StartTLS()
 	t.Cleanup(f.Close)
 	return &authority{string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})), f}
@@ -147,17 +150,18 @@ func TestOwnCertificatesOfAnOwner(t *testing.T) {
 // However many regions come and go, the connections that are kept have a bound,
 // and a region that is forgotten leaves none.
 func TestOwnCertificatesAreBounded(t *testing.T) {
-	site := newAuthority(t)
 	open := make(chan struct{}, 16)
 	closed := make(chan struct{}, 16)
-	site.cloud.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			open <- struct{}{}
-		case http.StateClosed:
-			closed <- struct{}{}
+	site := newAuthority(t, func(server *http.Server) {
+		server.ConnState = func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				open <- struct{}{}
+			case http.StateClosed:
+				closed <- struct{}{}
+			}
 		}
-	}
+	})
 	clouds := site.cloud.clouds(t)
 	r := site.cloud.region()
 	r.CACertificate = site.pem
