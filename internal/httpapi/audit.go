@@ -108,33 +108,14 @@ func instant(name string, into *time.Time) func(string) error {
 	}
 }
 
-// The keys of an entry in their order: id, at (RFC 3339, UTC, to the
-// millisecond), provider, caller and name of who it was, address, request_id,
-// action, object; where they say something flavor and region; outcome; where
-// they say something message, count (of refusals, where there are several),
-// before and after (objects of texts). In XML each of before and after has an
-// element value for each key.
+// encodeAudit is {"audit": [...]}, or <audit>. The keys of an entry in their
+// order: id, at (RFC 3339, UTC, to the millisecond), provider, caller and name of
+// who it was, address, request_id, action, object; where they say something flavor
+// and region; outcome; where they say something message, count (of refusals, where
+// there are several), before and after (objects of texts). In XML each of before
+// and after has an element value for each key.
 func encodeAudit(as format, entries []flavor.AuditEntry) []byte {
-	b := make([]byte, 0, 64+512*len(entries))
-	if as == asJSON {
-		b = append(b, `{"audit": [`...)
-		for i := range entries {
-			if i > 0 {
-				b = append(b, ", "...)
-			}
-			b = appendAuditJSON(b, &entries[i])
-		}
-		return append(b, "]}"...)
-	}
-	b = append(b, xmlDeclaration...)
-	if len(entries) == 0 {
-		return append(b, "<audit/>"...)
-	}
-	b = append(b, "<audit>"...)
-	for i := range entries {
-		b = appendAuditXML(b, &entries[i])
-	}
-	return append(b, "</audit>"...)
+	return encodeList(as, "audit", 512, entries, appendAuditJSON, appendAuditXML)
 }
 
 // auditTexts are the texts of an entry behind its id.

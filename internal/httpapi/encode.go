@@ -30,26 +30,32 @@ func encodeFlavor(as format, f *flavor.Flavor) []byte {
 
 // encodeFlavors is {"flavors": [...]}, or <flavors>.
 func encodeFlavors(as format, list []flavor.Flavor) []byte {
-	b := make([]byte, 0, 64+256*len(list))
+	return encodeList(as, "flavors", 256, list, appendFlavorJSON, appendFlavorXML)
+}
+
+// encodeList is {"name": [...]}, or <name>; each is about how many bytes one of
+// list has.
+func encodeList[T any](as format, name string, each int, list []T, inJSON, inXML func([]byte, *T) []byte) []byte {
+	b := make([]byte, 0, 64+each*len(list))
 	if as == asJSON {
-		b = append(b, `{"flavors": [`...)
+		b = append(append(append(b, `{"`...), name...), `": [`...)
 		for i := range list {
 			if i > 0 {
 				b = append(b, ", "...)
 			}
-			b = appendFlavorJSON(b, &list[i])
+			b = inJSON(b, &list[i])
 		}
 		return append(b, "]}"...)
 	}
-	b = append(b, xmlDeclaration...)
+	b = append(append(append(b, xmlDeclaration...), '<'), name...)
 	if len(list) == 0 {
-		return append(b, "<flavors/>"...)
+		return append(b, "/>"...)
 	}
-	b = append(b, "<flavors>"...)
+	b = append(b, '>')
 	for i := range list {
-		b = appendFlavorXML(b, &list[i])
+		b = inXML(b, &list[i])
 	}
-	return append(b, "</flavors>"...)
+	return append(append(append(b, "</"...), name...), '>')
 }
 
 func appendFlavorJSON(b []byte, f *flavor.Flavor) []byte {

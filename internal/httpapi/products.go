@@ -85,26 +85,7 @@ func encodeProduct(as format, o *flavor.Offer) []byte {
 
 // encodeProducts is {"products": [...]}, or <products>.
 func encodeProducts(as format, list []flavor.Offer) []byte {
-	b := make([]byte, 0, 64+384*len(list))
-	if as == asJSON {
-		b = append(b, `{"products": [`...)
-		for i := range list {
-			if i > 0 {
-				b = append(b, ", "...)
-			}
-			b = appendProductJSON(b, &list[i])
-		}
-		return append(b, "]}"...)
-	}
-	b = append(b, xmlDeclaration...)
-	if len(list) == 0 {
-		return append(b, "<products/>"...)
-	}
-	b = append(b, "<products>"...)
-	for i := range list {
-		b = appendProductXML(b, &list[i])
-	}
-	return append(b, "</products>"...)
+	return encodeList(as, "products", 384, list, appendProductJSON, appendProductXML)
 }
 
 // The keys of a product in their order: id (the flavor's), name, category, price
