@@ -4,6 +4,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 )
 
 func main() {
@@ -36,6 +39,17 @@ var secrets = regexp.MustCompile(`\b(?:admin|operator|member|reader|manager|spai
 	`|[Bb]asic [A-Za-z0-9+/]{8,}|[Bb]earer [\w.-]{8,}|[?&]access_token=[^*&" ]` +
 	`|gAAAAA[\w-]{40,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.|\bhvs\.\w{16,}|\$2[aby]\$\d\d\$`)
 
+// isSecret tells basic credentials, which are a user and a password once they are
+// decoded, from English.
+func isSecret(found string) bool {
+	encoded, basic := strings.CutPrefix(strings.ToLower(found[:1])+found[1:], "basic ")
+	if !basic {
+		return true
+	}
+	decoded, err := base64.RawStdEncoding.DecodeString(encoded)
+	return err == nil && bytes.ContainsRune(decoded, ':')
+}
+
 // search tells of each line below dir that holds a secret.
 func search(out io.Writer, dir string) (logs, found int, err error) {
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error { //nolint:gosec // who runs the tests names it
@@ -52,6 +66,9 @@ func search(out io.Writer, dir string) (logs, found int, err error) {
 		for n := 1; ; n++ {
 			line, err := lines.ReadString('\n')
 			for _, secret := range secrets.FindAllString(line, -1) {
+				if !isSecret(secret) {
+					continue
+				}
 				found++
 				fmt.Fprintf(out, "leaks: %s, line %d, holds %s: %s\n", entry.Name(), n, secret, line)
 			}

@@ -19,6 +19,7 @@ func TestSearch(t *testing.T) {
 		`{"hash":"$2y$10$abc"}`:                                               "$2y$10$",
 		`{"msg":"a new keyset was made","path":"keyset.json"}`:                "",
 		`{"path":"/v1/regions","query":"access_token=***"}`:                   "",
+		`{"error":"has characters outside the Basic Multilingual Plane"}`:     "",
 		`{"caller":"accounts/manager","region":"Trento"}`:                     "",
 	} {
 		dir := t.TempDir()
