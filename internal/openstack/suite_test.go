@@ -538,10 +538,19 @@ func (f federation) user(t *testing.T, token flavor.Secret) string {
 	return answer.Token.User.ID
 }
 
-// works says that the service account of r may manage flavors.
+// works says that the service account of r may manage flavors. It cleans up at once:
+// the account may be gone at the end of the test.
 func works(t *testing.T, c *openstack.Compute) {
 	t.Helper()
-	it := put(t, c, fresh())
+	it, err := c.Create(t.Context(), fresh())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Delete(t.Context(), it.ID); err != nil {
+			t.Error(err)
+		}
+	}()
 	if got, err := c.Get(t.Context(), it.ID); err != nil || got.ID != it.ID {
 		t.Errorf("what it made: %+v, %v", got, err)
 	}
