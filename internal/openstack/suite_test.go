@@ -515,8 +515,8 @@ func (f federation) call(t *testing.T, method, path string, token flavor.Secret,
 	return resp.StatusCode
 }
 
-// user is the id of whoever has the token.
-func (f federation) user(t *testing.T, token flavor.Secret) string {
+// validated reads what Keystone says of a token to whoever has it.
+func (f federation) validated(t testing.TB, token flavor.Secret, into any) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.keystone+"/auth/tokens", nil)
 	if err != nil {
@@ -529,11 +529,19 @@ func (f federation) user(t *testing.T, token flavor.Secret) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("whose token it is: %s, %v", resp.Status, err)
+	}
+}
+
+// user is the id of whoever has the token.
+func (f federation) user(t *testing.T, token flavor.Secret) string {
+	t.Helper()
 	var answer struct {
 		Token struct{ User struct{ ID string } }
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.Token.User.ID == "" {
-		t.Fatalf("whose token it is: %s, %v", resp.Status, err)
+	if f.validated(t, token, &answer); answer.Token.User.ID == "" {
+		t.Fatal("a token is nobody's")
 	}
 	return answer.Token.User.ID
 }
@@ -786,17 +794,6 @@ func testEndpoints(t *testing.T, f federation) {
 // novaURL is the compute endpoint of a region in the token's catalog.
 func (f federation) novaURL(t testing.TB, token flavor.Secret, region string) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.keystone+"/auth/tokens", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("X-Auth-Token", string(token))
-	req.Header.Set("X-Subject-Token", string(token))
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
 	var answer struct {
 		Token struct {
 			Catalog []struct {
@@ -805,9 +802,7 @@ func (f federation) novaURL(t testing.TB, token flavor.Secret, region string) st
 			}
 		}
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		t.Fatal(err)
-	}
+	f.validated(t, token, &answer)
 	for _, s := range answer.Token.Catalog {
 		for _, e := range s.Endpoints {
 			if s.Type == "compute" && e.Interface == "public" && e.Region == region {
