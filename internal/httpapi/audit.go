@@ -68,17 +68,13 @@ func (k *call) auditFilter() (flavor.AuditFilter, error) {
 			return nil
 		}},
 		{"since", instant("since", &f.Since)}, {"until", instant("until", &f.Until)},
-		{"limit", func(value string) error {
-			n, err := strconv.ParseUint(value, 10, 31)
-			if err != nil || n == 0 || n > marketplace.MaxAudit {
-				return flavor.Invalid("limit: must be a whole number from 1 to %d", marketplace.MaxAudit)
-			}
-			f.Limit = int(n)
-			return nil
+		{"limit", func(value string) (err error) {
+			f.Limit, err = parseLimit(value, marketplace.MaxAudit)
+			return err
 		}},
 		{"marker", func(value string) error {
 			if _, err := uuid.Parse(value); err != nil || len(value) != 36 {
-				return flavor.Invalid("marker: is none of ours; take it from the Link header of the page before")
+				return errMarker
 			}
 			f.Behind = value
 			return nil

@@ -23,11 +23,9 @@ func (k *call) page(all []flavor.Flavor) ([]flavor.Flavor, error) {
 	}
 	count := len(all)
 	if limited {
-		n, err := strconv.ParseUint(limit, 10, 31)
-		if err != nil || n == 0 {
-			return nil, flavor.Invalid("limit: must be a whole number from 1 to %d", flavor.MaxNumber)
+		if count, err = parseLimit(limit, flavor.MaxNumber); err != nil {
+			return nil, err
 		}
-		count = int(n)
 	}
 	if marked {
 		last, err := parseMarker(marker)
@@ -42,6 +40,17 @@ func (k *call) page(all []flavor.Flavor) ([]flavor.Flavor, error) {
 	k.Response().Header().Set("Link", "<"+k.nextPage(markerOf(all[count-1]))+`>; rel="next"`)
 	return all[:count], nil
 }
+
+// parseLimit is ?limit=, from 1 to most.
+func parseLimit(limit string, most int) (int, error) {
+	n, err := strconv.ParseUint(limit, 10, 31)
+	if err != nil || n == 0 || n > uint64(most) { //nolint:gosec // most is above 0
+		return 0, flavor.Invalid("limit: must be a whole number from 1 to %d", most)
+	}
+	return int(n), nil
+}
+
+var errMarker = flavor.Invalid("marker: is none of ours; take it from the Link header of the page before")
 
 // after is the place in all, which is in order, of the first flavor behind last;
 // last itself may have gone meanwhile, or be in other nodes.
@@ -79,7 +88,7 @@ func parseMarker(marker string) (flavor.Flavor, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(marker)
 	parts := strings.Split(string(raw), "\x00")
 	if err != nil || len(parts) != 5 || parts[0] != markerVersion || parts[1] != "public" && parts[1] != "private" || !utf8.Valid(raw) {
-		return flavor.Flavor{}, flavor.Invalid("marker: is none of ours; take it from the Link header of the page before")
+		return flavor.Flavor{}, errMarker
 	}
 	f := flavor.Flavor{ID: parts[3], Spec: flavor.Spec{Name: parts[2]}, Public: parts[1] == "public"}
 	if parts[4] != "" {

@@ -23,6 +23,7 @@ type route struct {
 	method  string
 	pattern string // canonical, as the log and the description name it
 	action  flavor.Action
+	local   bool // no cloud is called
 	handle  func(*call) error
 	// siblings are all the routes of the pattern.
 	siblings []*route
@@ -33,20 +34,20 @@ type route struct {
 // routes are all that is served below both prefixes.
 func (s *Server) routes() []*route {
 	return []*route{
-		{method: http.MethodGet, pattern: "/v1/promotedflavors", action: flavor.ReadPromoted, handle: listPromoted},
+		{method: http.MethodGet, pattern: "/v1/promotedflavors", action: flavor.ReadPromoted, local: true, handle: listPromoted},
 		{method: http.MethodPost, pattern: "/v1/promotedflavors", action: flavor.CreatePromoted, handle: createPromoted},
-		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}", action: flavor.ReadPromoted, handle: getPromoted},
+		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}", action: flavor.ReadPromoted, local: true, handle: getPromoted},
 		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}", action: flavor.ChangePromoted, handle: changePromoted},
 		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}", action: flavor.DeletePromoted, handle: deletePromoted},
 
-		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}/product", action: flavor.ReadProducts, handle: getProduct},
+		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}/product", action: flavor.ReadProducts, local: true, handle: getProduct},
 		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}/product", action: flavor.ChangeProduct, handle: changeProduct},
 		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}/product", action: flavor.EndProduct, handle: endProduct},
-		{method: http.MethodGet, pattern: "/v1/products", action: flavor.ReadProducts, handle: listProducts},
+		{method: http.MethodGet, pattern: "/v1/products", action: flavor.ReadProducts, local: true, handle: listProducts},
 		{method: http.MethodGet, pattern: "/v1/products/push", action: flavor.ReadPush, handle: getPush},
 		{method: http.MethodPost, pattern: "/v1/products/push", action: flavor.RunPush, handle: runPush},
 
-		{method: http.MethodGet, pattern: "/v1/regions", action: flavor.ListRegions, handle: listRegions},
+		{method: http.MethodGet, pattern: "/v1/regions", action: flavor.ListRegions, local: true, handle: listRegions},
 		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors", action: flavor.ReadRegionFlavors, handle: listRegionFlavors},
 		{method: http.MethodPost, pattern: "/v1/regions/{region}/flavors", action: flavor.CreateRegionFlavor, handle: createRegionFlavor},
 		{method: http.MethodGet, pattern: "/v1/regions/{region}/flavors/{id}", action: flavor.ReadRegionFlavors, handle: getRegionFlavor},
@@ -67,11 +68,11 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/flavors/{id}", action: flavor.ChangeFlavor, handle: changeFlavor},
 		{method: http.MethodDelete, pattern: "/v1/flavors/{id}", action: flavor.DeleteFlavor, handle: deleteFlavor},
 
-		{method: http.MethodPost, pattern: "/v1/match", action: flavor.Match, handle: matchFlavors},
+		{method: http.MethodPost, pattern: "/v1/match", action: flavor.Match, local: true, handle: matchFlavors},
 
-		{method: http.MethodGet, pattern: "/v1/audit", action: flavor.ReadAudit, handle: getAudit},
+		{method: http.MethodGet, pattern: "/v1/audit", action: flavor.ReadAudit, local: true, handle: getAudit},
 
-		{method: http.MethodGet, pattern: "/v1/whoami", action: flavor.ReadSelf, handle: whoami},
+		{method: http.MethodGet, pattern: "/v1/whoami", action: flavor.ReadSelf, local: true, handle: whoami},
 	}
 }
 
@@ -139,7 +140,9 @@ func (k *call) serve(rt *route) error {
 	if err := k.authenticate(); err != nil {
 		return err
 	}
-	k.ctx, k.trace = openstack.WithTrace(k.ctx)
+	if !rt.local {
+		k.ctx, k.trace = openstack.WithTrace(k.ctx)
+	}
 	if right.Changes {
 		return k.acting(rt)
 	}

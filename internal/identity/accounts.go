@@ -90,7 +90,7 @@ func (a *accounts) Basic(ctx context.Context, user string, password flavor.Secre
 	}
 	// A crowd with one password waits for one check, which goes on when the first of
 	// them leaves.
-	flight := a.flights.DoChan(string(sum[:]), func() (any, error) { return nil, a.check(user, password, sum) })
+	flight := a.flights.DoChan(string(sum[:]), func() (any, error) { return nil, a.check(u, user, password, sum) })
 	select {
 	case landed := <-flight:
 		if landed.Err != nil {
@@ -104,8 +104,8 @@ func (a *accounts) Basic(ctx context.Context, user string, password flavor.Secre
 
 const busy = "too many logins wait for their password to be checked: try again"
 
-// check asks bcrypt, once it is its turn.
-func (a *accounts) check(user string, password flavor.Secret, sum digest) error {
+// check asks bcrypt, once it is its turn, about u; nil where nobody has that name.
+func (a *accounts) check(u *account, user string, password flavor.Secret, sum digest) error {
 	if waiting.Add(1) > mayWait {
 		waiting.Add(-1)
 		return unavailable(busy)
@@ -113,8 +113,7 @@ func (a *accounts) check(user string, password flavor.Secret, sum digest) error 
 	slots <- struct{}{}
 	waiting.Add(-1)
 	defer func() { <-slots }()
-	u, known := a.users[user]
-	if !known {
+	if u == nil {
 		// One user's hash, always the same for this name: its cost is what
 		// the name would cost if it existed. What bcrypt says does not count.
 		pick := a.sum(user, "")
