@@ -1,5 +1,5 @@
 // Package vaulttest simulates the two calls of a Vault's transit engine that we make,
-// strictly. It is written from Vault's documentation of its API, not compared with
+// strictly. It is written from what is known of Vault's API, not compared with
 // the real one.
 package vaulttest
 
