@@ -93,7 +93,7 @@ func demo(ctx context.Context, out io.Writer, flags demoFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := newService(ctx, cfg, log, demos)
+	s, err := newService(ctx, cfg, log, demos, both)
 	if err != nil {
 		return unlessStopped(ctx, log, err)
 	}

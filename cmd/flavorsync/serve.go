@@ -38,22 +38,31 @@ where it answers.`,
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(cmd)
+	only := cmd.Flags().String("only", "", "api answers callers only, engine only looks after the regions; both do without it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch part(*only) {
+		case both, onlyAPI, onlyEngine:
+		default:
+			return fmt.Errorf("--only %q is unknown: write api or engine", *only)
+		}
 		cfg, err := config.Load(*path, os.Environ())
 		if err != nil {
 			return err
 		}
-		return serve(cmd.Context(), cfg, jsonLog(os.Stderr))
+		if part(*only) != both && cfg.Database.Driver == "sqlite" {
+			return errors.New("--only needs a second process for the rest, and a SQLite file has one alone: use MariaDB (database.driver: mysql), or leave --only out")
+		}
+		return serve(cmd.Context(), cfg, jsonLog(os.Stderr), part(*only))
 	}
 	return cmd
 }
 
 // serve runs until ctx ends and what it was doing is done.
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) (err error) {
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, only part) (err error) {
 	for _, warning := range cfg.Warnings() {
 		log.Warn("is this configuration wanted?", "setting", warning)
 	}
-	s, err := newService(ctx, cfg, log, operators)
+	s, err := newService(ctx, cfg, log, operators, only)
 	if err != nil {
 		return unlessStopped(ctx, log, err)
 	}
@@ -138,7 +147,10 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 			stop()
 		})
 	}
-	working.Go(func() { s.tend(ctx, cfg.Engine.SweepInterval) })
+	if s.engine != nil {
+		working.Go(func() { s.tend(ctx, cfg.Engine.SweepInterval) })
+		working.Go(func() { s.engine.Run(ctx) })
+	}
 	working.Go(func() { s.ucloud.Run(ctx) })
 	working.Go(func() { s.serving.Follow(ctx) })
 

@@ -30,7 +30,7 @@ func TestStoppedBeforeItServes(t *testing.T) {
 	cancel()
 
 	var log bytes.Buffer
-	if err := serve(ctx, &cfg, jsonLog(&log)); err != nil {
+	if err := serve(ctx, &cfg, jsonLog(&log), both); err != nil {
 		t.Errorf("serve: %v", err)
 	}
 	if !strings.Contains(log.String(), "stopped before it served") {
@@ -39,7 +39,7 @@ func TestStoppedBeforeItServes(t *testing.T) {
 
 	// That nobody stopped it makes the same a failure.
 	cfg.Database.DSN = flavor.Secret(filepath.Join(dir, "nowhere", "flavorsync.db"))
-	if err := serve(t.Context(), &cfg, jsonLog(&log)); err == nil {
+	if err := serve(t.Context(), &cfg, jsonLog(&log), both); err == nil {
 		t.Error("a start that failed by itself was none")
 	}
 }
@@ -54,17 +54,17 @@ func TestOneServesFromSQLite(t *testing.T) {
 	cfg.Database.DSN = flavor.Secret(file)
 	cfg.CredentialsKeyset = filepath.Join(dir, "keyset.json")
 	var log bytes.Buffer
-	first, err := newService(t.Context(), &cfg, jsonLog(&log), operators)
+	first, err := newService(t.Context(), &cfg, jsonLog(&log), operators, both)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := serve(t.Context(), &cfg, jsonLog(&log)); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "another process") {
+	if err := serve(t.Context(), &cfg, jsonLog(&log), both); err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a second service: %v", err)
 	}
 	if err := first.close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	second, err := newService(t.Context(), &cfg, jsonLog(&log), operators)
+	second, err := newService(t.Context(), &cfg, jsonLog(&log), operators, both)
 	if err != nil {
 		t.Fatalf("the next service: %v", err)
 	}
@@ -90,7 +90,7 @@ func TestServesTLS(t *testing.T) {
 	cfg.Database.DSN = flavor.Secret(filepath.Join(dir, "flavorsync.db"))
 	cfg.CredentialsKeyset = filepath.Join(dir, "keyset.json")
 	cfg.TLS.CertFile, cfg.TLS.KeyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-	if err := serve(t.Context(), &cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "tls: ") || !strings.Contains(err.Error(), cfg.TLS.CertFile) {
+	if err := serve(t.Context(), &cfg, slog.New(slog.DiscardHandler), both); err == nil || !strings.Contains(err.Error(), "tls: ") || !strings.Contains(err.Error(), cfg.TLS.CertFile) {
 		t.Errorf("without the files: %v", err)
 	}
 	for path, block := range map[string]*pem.Block{
@@ -105,7 +105,7 @@ func TestServesTLS(t *testing.T) {
 	log, lines := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve(ctx, &cfg, jsonLog(lines))
+		ended <- serve(ctx, &cfg, jsonLog(lines), both)
 		lines.Close()
 	}()
 	var address string

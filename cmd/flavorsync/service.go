@@ -16,6 +16,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/marketplace"
 	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/outgoing"
+	"github.com/flavorsync/flavorsync/internal/reconcile"
 	"github.com/flavorsync/flavorsync/internal/store"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
@@ -132,12 +133,23 @@ type service struct {
 	clouds  *openstack.Clouds
 	market  *marketplace.Market
 	chain   *identity.Chain
-	ucloud  *ucloud.Provider // nil: none is configured
+	engine  *reconcile.Engine // nil: other processes' alone
+	ucloud  *ucloud.Provider  // nil: none is configured
 	serving *store.Announced
 }
 
+// part is which of its two parts a process does: answering callers, or keeping the
+// federation as it should be.
+type part string
+
+const (
+	both       part = ""
+	onlyAPI    part = "api"
+	onlyEngine part = "engine"
+)
+
 // newService opens the database and wires the product. Close it.
-func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner) (*service, error) {
+func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, only part) (*service, error) {
 	clouds := openstack.New(openstack.Config{
 		KeystoneURL:   cfg.KeystoneURL,
 		RegionTimeout: cfg.Engine.RegionTimeout,
@@ -165,6 +177,9 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		Store: db, Clouds: clouds, Log: log,
 		RegionTimeout: cfg.Engine.RegionTimeout,
 		MaxInFlight:   cfg.Engine.MaxInFlight,
+		SweepInterval: cfg.Engine.SweepInterval,
+		Promotion:     cfg.Promotion.Policy(),
+		AnswersOnly:   only == onlyAPI,
 		Sole:          cfg.Database.Driver == "sqlite",
 		Pricing:       cfg.Pricing.Formula(),
 		Category:      cfg.UCloud.DefaultCategory,
@@ -175,6 +190,11 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	provider := cfg.Provider()
 	provider.Store, provider.Products, provider.Log = db, market, log
 	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving}
+	if only != onlyAPI {
+		s.engine = reconcile.New(reconcile.Config{
+			Market: market, Store: db, Log: log, MaxInFlight: cfg.Engine.MaxInFlight, RegionTimeout: cfg.Engine.RegionTimeout,
+		})
+	}
 	if s.ucloud, err = ucloud.New(provider); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
@@ -192,6 +212,9 @@ func (s *service) tend(ctx context.Context, interval time.Duration) {
 		}
 		if err := s.market.TidyAudit(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the audit could not be tidied", "error", err.Error())
+		}
+		if err := s.market.TidyOperations(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("old operations could not be forgotten", "error", err.Error())
 		}
 		select {
 		case <-ctx.Done():

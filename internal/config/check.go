@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -105,16 +106,7 @@ func (l *loader) check(c *Config) {
 	if c.Audit.Retention < 0 {
 		l.wrong("audit.retention", "must be at least 0, which keeps everything, such as 8760h for a year")
 	}
-	switch c.Promotion.Install {
-	case "manual":
-	case "automatic":
-		l.wrong("promotion.install", "automatic is not in this version: write manual, and install promoted flavors by PUT")
-	default:
-		l.wrong("promotion.install", "%q is unknown: write manual", c.Promotion.Install)
-	}
-	if c.Promotion.Repair {
-		l.wrong("promotion.repair", "is not in this version: write false")
-	}
+	l.promotion(c.Promotion)
 	l.pricing(c.Pricing)
 	l.wrongAll("glue2", c.GLUE2.Validate())
 	l.wrongAll("ucloud", c.Provider().Validate())
@@ -128,6 +120,29 @@ func (l *loader) check(c *Config) {
 	}
 	if !flavor.ValidCategory(c.UCloud.DefaultCategory) {
 		l.wrong("ucloud.default_category", "must have 1 to 64 letters, digits and . _ -, and begin with a letter or a digit, such as uc-general")
+	}
+}
+
+func (l *loader) promotion(p Promotion) {
+	check := func(path, install string) {
+		if install != manual && install != automatic {
+			l.wrong(path, "%q is unknown: write manual or automatic", install)
+		}
+	}
+	check("promotion.install", p.Install)
+	for _, parts := range []struct {
+		path string
+		of   map[string]PromotionPart
+	}{{"promotion.regions", p.Regions}, {"promotion.flavors", p.Flavors}} {
+		for _, name := range slices.Sorted(maps.Keys(parts.of)) {
+			path := fmt.Sprintf("%s[%s]", parts.path, name)
+			if parts.path == "promotion.regions" && !flavor.ValidRegionName(name) {
+				l.wrong(path, "cannot be the name of a region")
+			}
+			if install := parts.of[name].Install; install != "" {
+				check(path+".install", install)
+			}
+		}
 	}
 }
 

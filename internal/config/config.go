@@ -85,10 +85,44 @@ type Audit struct {
 	Retention time.Duration `koanf:"retention"` // 0: for ever
 }
 
-// Promotion is what happens to promoted flavors by itself.
+// Promotion is what happens to promoted flavors by itself: in the whole
+// federation, and where a region or a flavor is told otherwise.
 type Promotion struct {
-	Install string `koanf:"install"` // manual
-	Repair  bool   `koanf:"repair"`  // false
+	Install string                   `koanf:"install"` // manual or automatic
+	Repair  bool                     `koanf:"repair"`
+	Regions map[string]PromotionPart `koanf:"regions"` // by name
+	Flavors map[string]PromotionPart `koanf:"flavors"` // by id or name
+}
+
+// PromotionPart is what is said for one region or one flavor.
+type PromotionPart struct {
+	Install string `koanf:"install"` // "": nothing
+	Repair  *bool  `koanf:"repair"`  // nil: nothing
+}
+
+// The ways to install promoted flavors.
+const (
+	manual    = "manual"
+	automatic = "automatic"
+)
+
+// Policy is p as the marketplace has it; of a Config that Load gave.
+func (p Promotion) Policy() flavor.Policy {
+	part := func(install string, repair *bool) flavor.PolicyPart {
+		said := flavor.PolicyPart{Repair: repair}
+		if install != "" {
+			said.Install = new(install == automatic)
+		}
+		return said
+	}
+	parts := func(of map[string]PromotionPart) map[string]flavor.PolicyPart {
+		all := make(map[string]flavor.PolicyPart, len(of))
+		for name, said := range of {
+			all[name] = part(said.Install, said.Repair)
+		}
+		return all
+	}
+	return flavor.Policy{PolicyPart: part(p.Install, &p.Repair), Regions: parts(p.Regions), Flavors: parts(p.Flavors)}
 }
 
 // Pricing is what promoted flavors cost as products where no manager has said
@@ -157,7 +191,7 @@ func Default() Config {
 		CredentialsKeyset: "keyset.json",
 		Limits:            Limits{FailedLoginsPerMinute: 60, FailedTokensPerMinute: 6000, Connections: 10_000, ConnectionsPerAddress: 256},
 		Audit:             Audit{Retention: 365 * 24 * time.Hour},
-		Promotion:         Promotion{Install: "manual"},
+		Promotion:         Promotion{Install: manual},
 		Pricing:           Pricing{Period: "hour"},
 		UCloud:            UCloud{Push: ucloud.V2, PushInterval: 15 * time.Minute, DefaultCategory: "uc-general"},
 		Engine:            Engine{SweepInterval: 60 * time.Second, MaxInFlight: 32, RegionTimeout: 10 * time.Second},

@@ -258,8 +258,10 @@ func TestWrong(t *testing.T) {
 		{"empty", "{database: {dsn: ''}, credentials_keyset: ''}", nil, []string{"credentials_keyset: is empty", "database.dsn: is empty"}},
 		{"keystone", "keystone_url: ftp://x/v3", nil, []string{"keystone_url: must be an http or https URL"}},
 		{"keystone with a user", "keystone_url: https://u:p@x/v3", nil, []string{"keystone_url: must be an http or https URL"}},
-		{"not in this version", "{promotion: {install: automatic, repair: true}}", nil, []string{
-			"promotion.install: automatic is not in this version", "promotion.repair: is not in this version",
+		{"promotion", "promotion: {install: auto, regions: {a/b: {install: no}, Trento: {repair: x}}, flavors: {m1.small: {instal: manual}}}", nil, []string{
+			"promotion.flavors[m1.small].instal: is no setting", `promotion.install: "auto" is unknown: write manual or automatic`,
+			"promotion.regions[Trento].repair: must be true or false", "promotion.regions[a/b]: cannot be the name of a region",
+			`promotion.regions[a/b].install: "no" is unknown`,
 		}},
 		{"ucloud", "ucloud: {provider_id: 'a@b', public_key: x, core_url: 'http://x', push_interval: 0s, push: v3, default_category: 'a b'}", nil, []string{
 			"ucloud.default_category: must have", "ucloud.provider_id: must have", "ucloud.public_key: is not base64", `ucloud.push: "v3" is unknown`, "ucloud.push_interval: must be at least 1s",

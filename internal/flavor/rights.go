@@ -48,6 +48,10 @@ const (
 	DeleteFlavor  Action = "flavor.delete" // from a region
 	DropFlavor    Action = "flavor.drop"   // which no region has
 
+	ReadOperations  Action = "operation.read" // what one may see of them
+	CancelOperation Action = "operation.cancel"
+	ReadCompliance  Action = "compliance.read"
+
 	Match     Action = "match"
 	ReadAudit Action = "audit.read"
 
@@ -118,6 +122,10 @@ var rights = map[Action]Right{
 	InstallFlavor: {Who: Owner, Changes: true},
 	DeleteFlavor:  {Who: Owner, Changes: true},
 	DropFlavor:    {Who: Manager, Changes: true},
+
+	ReadOperations:  {Who: User},
+	CancelOperation: {Who: User, Changes: true},
+	ReadCompliance:  {Who: User},
 
 	Match:     {Who: User},
 	ReadAudit: {Who: Manager, Refusal: CodeManagerOnly},

@@ -117,7 +117,7 @@ func encodeAudit(as format, entries []flavor.AuditEntry) []byte {
 // auditTexts are the texts of an entry behind its id.
 func auditTexts(e *flavor.AuditEntry) []namedText {
 	texts := []namedText{
-		{"at", e.At.UTC().Format("2006-01-02T15:04:05.000Z")}, {"provider", e.By.Provider}, {"caller", e.By.ID}, {"name", e.By.Name},
+		{"at", stamp(e.At)}, {"provider", e.By.Provider}, {"caller", e.By.ID}, {"name", e.By.Name},
 		{"address", e.By.Address}, {"request_id", e.By.RequestID}, {"action", string(e.By.Action)}, {"object", string(e.Object)},
 	}
 	for _, t := range []namedText{{"flavor", e.Flavor}, {"region", e.Region}, {"outcome", string(e.Outcome)}, {"message", e.Message}} {
@@ -130,9 +130,7 @@ func auditTexts(e *flavor.AuditEntry) []namedText {
 
 func appendAuditJSON(b []byte, e *flavor.AuditEntry) []byte {
 	b = appendString(append(b, `{"id": `...), e.ID)
-	for _, t := range auditTexts(e) {
-		b = appendString(append(append(append(b, `, "`...), t.name...), `": `...), t.value)
-	}
+	b = appendTexts(b, auditTexts(e))
 	if e.Count > 1 {
 		b = strconv.AppendInt(append(b, `, "count": `...), int64(e.Count), 10)
 	}

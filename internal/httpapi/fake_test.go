@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/identity"
@@ -34,13 +35,14 @@ var mordor = flavor.Region{
 
 // market records what was called and answers with one flavor, one region, or err.
 type market struct {
-	mu      sync.Mutex
-	calls   []string
-	flavor  flavor.Flavor
-	list    []flavor.Flavor
-	region  flavor.Region
-	regions []string
-	err     error
+	mu        sync.Mutex
+	calls     []string
+	flavor    flavor.Flavor
+	list      []flavor.Flavor
+	operation *flavor.Operation
+	region    flavor.Region
+	regions   []string
+	err       error
 
 	offer        flavor.Offer
 	noProduct    bool
@@ -194,7 +196,7 @@ func (m *market) Flavors(_ context.Context, _ flavor.Principal, f marketplace.Fi
 	return marketplace.Listing{Flavors: m.list, Unreachable: m.unreachable}, m.err
 }
 
-func (m *market) Flavor(_ context.Context, _ flavor.Principal, id, node string) (flavor.Flavor, error) {
+func (m *market) Flavor(_ context.Context, _ flavor.Principal, id, node string, _ bool) (flavor.Flavor, error) {
 	m.note("Flavor", id, node)
 	return m.flavor, m.err
 }
@@ -204,9 +206,43 @@ func (m *market) CreateFlavor(ctx context.Context, _ flavor.Principal, patch fla
 	return m.change(ctx, patch)
 }
 
-func (m *market) ChangeFlavor(ctx context.Context, _ flavor.Principal, id, node string, patch flavor.Patch) (flavor.Flavor, error) {
+func (m *market) ChangeFlavor(ctx context.Context, _ flavor.Principal, id, node string, patch flavor.Patch, later bool) (flavor.Flavor, *flavor.Operation, error) {
 	m.note("ChangeFlavor", id, node)
-	return m.change(ctx, patch)
+	f, err := m.change(ctx, patch)
+	if !later {
+		return f, nil, err
+	}
+	return f, m.operation, err
+}
+
+func (m *market) Operations(_ context.Context, _ flavor.Principal, f flavor.OperationFilter) ([]flavor.Operation, string, error) {
+	m.note("Operations", string(f.State), f.Before, strconv.Itoa(f.Limit))
+	return []flavor.Operation{}, "", m.err
+}
+
+func (m *market) Operation(_ context.Context, _ flavor.Principal, id string) (flavor.Operation, error) {
+	m.note("Operation", id)
+	return flavor.Operation{ID: id}, m.err
+}
+
+func (m *market) WaitForOperation(_ context.Context, _ flavor.Principal, id string, _ int64, limit time.Duration) (flavor.Operation, error) {
+	m.note("WaitForOperation", id, limit.String())
+	return flavor.Operation{ID: id}, m.err
+}
+
+func (m *market) CancelOperation(_ context.Context, _ flavor.Principal, id string) error {
+	m.note("CancelOperation", id)
+	return m.err
+}
+
+func (m *market) Compliance(_ context.Context, _ flavor.Principal, region string) (flavor.Compliance, time.Duration, error) {
+	m.note("Compliance", region)
+	return flavor.Compliance{Region: region}, 0, m.err
+}
+
+func (m *market) Coverage(_ context.Context, _ flavor.Principal, id string) (flavor.Coverage, time.Duration, error) {
+	m.note("Coverage", id)
+	return flavor.Coverage{FlavorID: id}, 0, m.err
 }
 
 func (m *market) DeleteFlavor(ctx context.Context, _ flavor.Principal, id, node string) error {

@@ -65,9 +65,9 @@ type Infrastructures interface {
 // Public is what the routes of the public flavors call.
 type Public interface {
 	Flavors(ctx context.Context, p flavor.Principal, f marketplace.Filter) (marketplace.Listing, error)
-	Flavor(ctx context.Context, p flavor.Principal, id, node string) (flavor.Flavor, error)
+	Flavor(ctx context.Context, p flavor.Principal, id, node string, fresh bool) (flavor.Flavor, error)
 	CreateFlavor(ctx context.Context, p flavor.Principal, patch flavor.Patch) (flavor.Flavor, error)
-	ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch) (flavor.Flavor, error)
+	ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch, later bool) (flavor.Flavor, *flavor.Operation, error)
 	DeleteFlavor(ctx context.Context, p flavor.Principal, id, node string) error
 }
 
@@ -87,6 +87,8 @@ type Market interface {
 	Infrastructures
 	Public
 	Products
+	Operations
+	Compliance
 	Views
 	Audit
 }

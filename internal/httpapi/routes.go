@@ -40,6 +40,7 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}", action: flavor.ChangePromoted, handle: changePromoted},
 		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}", action: flavor.DeletePromoted, handle: deletePromoted},
 
+		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}/coverage", action: flavor.ReadCompliance, local: true, handle: getCoverage},
 		{method: http.MethodGet, pattern: "/v1/promotedflavors/{id}/product", action: flavor.ReadProducts, local: true, handle: getProduct},
 		{method: http.MethodPut, pattern: "/v1/promotedflavors/{id}/product", action: flavor.ChangeProduct, handle: changeProduct},
 		{method: http.MethodDelete, pattern: "/v1/promotedflavors/{id}/product", action: flavor.EndProduct, handle: endProduct},
@@ -54,6 +55,7 @@ func (s *Server) routes() []*route {
 		{method: http.MethodPut, pattern: "/v1/regions/{region}/flavors/{id}", action: flavor.ChangeRegionFlavor, handle: changeRegionFlavor},
 		{method: http.MethodDelete, pattern: "/v1/regions/{region}/flavors/{id}", action: flavor.DeleteRegionFlavor, handle: deleteRegionFlavor},
 
+		{method: http.MethodGet, pattern: "/v1/regions/{region}/compliance", action: flavor.ReadCompliance, local: true, handle: getCompliance},
 		{method: http.MethodGet, pattern: "/v1/regions/{region}/glue2", action: flavor.ReadGLUE2, handle: getGLUE2},
 
 		{method: http.MethodGet, pattern: "/v1/infrastructures", action: flavor.ListInfrastructures, handle: listInfrastructures},
@@ -67,6 +69,10 @@ func (s *Server) routes() []*route {
 		{method: http.MethodGet, pattern: "/v1/flavors/{id}", action: flavor.ReadFlavors, handle: getFlavor},
 		{method: http.MethodPut, pattern: "/v1/flavors/{id}", action: flavor.ChangeFlavor, handle: changeFlavor},
 		{method: http.MethodDelete, pattern: "/v1/flavors/{id}", action: flavor.DeleteFlavor, handle: deleteFlavor},
+
+		{method: http.MethodGet, pattern: "/v1/operations", action: flavor.ReadOperations, local: true, handle: listOperations},
+		{method: http.MethodGet, pattern: "/v1/operations/{id}", action: flavor.ReadOperations, local: true, handle: getOperation},
+		{method: http.MethodDelete, pattern: "/v1/operations/{id}", action: flavor.CancelOperation, local: true, handle: cancelOperation},
 
 		{method: http.MethodPost, pattern: "/v1/match", action: flavor.Match, local: true, handle: matchFlavors},
 
@@ -524,8 +530,11 @@ func listFlavors(k *call) error {
 	}
 	filter.Fresh = noCache(k.Request().Header)
 	listing, err := k.s.cfg.Market.Flavors(k.ctx, k.who, filter)
-	if err == nil && len(listing.Unreachable) > 0 {
-		k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
+	if err == nil {
+		k.aged(listing.Age)
+		if len(listing.Unreachable) > 0 {
+			k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
+		}
 	}
 	return k.flavors(listing.Flavors, err)
 }
@@ -555,7 +564,7 @@ func getFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.flavor(k.s.cfg.Market.Flavor(k.ctx, k.who, id, node))
+	return k.flavor(k.s.cfg.Market.Flavor(k.ctx, k.who, id, node, noCache(k.Request().Header)))
 }
 
 func createFlavor(k *call) error {
@@ -575,12 +584,20 @@ func changeFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.Flavor(k.ctx, k.who, id, node) })
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.Flavor(k.ctx, k.who, id, node, false) })
 	if err != nil {
 		return err
 	}
 	defer release()
-	return k.changedFlavor(k.s.cfg.Market.ChangeFlavor(k.ctx, k.who, id, node, patch))
+	async := later(k.Request().Header)
+	f, o, err := k.s.cfg.Market.ChangeFlavor(k.ctx, k.who, id, node, patch, async)
+	if err == nil && async {
+		k.Response().Header().Set("Preference-Applied", respondAsync)
+	}
+	if err == nil && o != nil {
+		return k.accepted(o)
+	}
+	return k.changedFlavor(f, err)
 }
 
 func deleteFlavor(k *call) error {
@@ -588,7 +605,7 @@ func deleteFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.Flavor(k.ctx, k.who, id, node) })
+	release, err := k.guardFlavor(id, func() (flavor.Flavor, error) { return k.s.cfg.Market.Flavor(k.ctx, k.who, id, node, false) })
 	if err != nil {
 		return err
 	}

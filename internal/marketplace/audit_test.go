@@ -83,7 +83,7 @@ func TestAuditOfChanges(t *testing.T) {
 
 	// A list that notices a node of a flavor promoted since is no change of who asked.
 	p := w.promoted(t, "seen")
-	if _, err := w.Flavors(as(t, manager, flavor.ReadFlavors), manager, Filter{}); err != nil {
+	if _, err := w.Flavors(as(t, manager, flavor.ReadFlavors), manager, Filter{Fresh: true}); err != nil {
 		t.Fatal(err)
 	}
 	if len(w.rows(t, p.ID)) != 1 {

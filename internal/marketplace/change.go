@@ -38,15 +38,18 @@ func isTemporary(id string) bool { return strings.HasPrefix(id, temporaryID) }
 
 // claim is how long a stored change is its process's own after each step: as
 // long as the calls of one step may take, and a DELETE on its way may still act.
+// Claim is how long a step that this process has begun is its own.
+func (m *Market) Claim() time.Duration { return m.claim() }
+
 func (m *Market) claim() time.Duration { return 3*m.timeout + 5*time.Second }
 
 // replace makes old, as compute (the caller's token) just read it, into spec.
 func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstack.Compute, old flavor.NovaFlavor, spec flavor.Spec) error {
-	done, err := m.writing(ctx, r.Name, old.Name)
+	w, err := m.writing(ctx, r.Name, old.Name)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer w.done()
 	service := m.clouds.Service(r)
 	change, err := m.prepare(ctx, r, compute, service, old, spec)
 	if err != nil {
@@ -59,7 +62,7 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 	defer m.active.Delete(change.ID)
 	// From here on a caller who goes away changes nothing.
 	ctx = context.WithoutCancel(ctx)
-	if err := m.try(ctx, service, change); err != nil {
+	if err := w.surely(ctx, func() error { return m.try(ctx, service, change) }); err != nil {
 		// Nothing of the old flavor was touched.
 		if _, left := m.settle(ctx, service, change, false); left != nil {
 			m.log.WarnContext(ctx, "a trial flavor may be left until its region answers", "region", r.Name, "id", change.TempID, "error", left.Error())
@@ -67,7 +70,7 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 		}
 		return err
 	}
-	err = m.deleteOld(ctx, compute, change)
+	err = w.surely(ctx, func() error { return m.deleteOld(ctx, compute, change) })
 	if gone, ok := errors.AsType[*goneError](err); ok {
 		// Nothing of the old flavor was touched, and nothing is to bring it back.
 		return cmp.Or(m.end(ctx, change, false), gone.error)
@@ -75,9 +78,10 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 	if err != nil {
 		return m.giveUp(ctx, service, change, err)
 	}
-	if err := m.createChanged(ctx, compute, change); err != nil {
+	if err := w.surely(ctx, func() error { return m.createChanged(ctx, compute, change) }); err != nil {
 		return m.giveUp(ctx, service, change, err)
 	}
+	w.has(change.New)
 	if err := m.end(ctx, change, true); err != nil {
 		// The flavor is as asked; the stored change settles to just that.
 		m.log.WarnContext(ctx, "a finished change is still stored", "region", r.Name, "id", old.ID, "error", err.Error())
@@ -439,11 +443,11 @@ func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 	if m.sole && c.Until.After(as) {
 		as = c.Until.Add(time.Second) // its owner is dead
 	}
-	done, err := m.writing(ctx, c.Region, c.Old.Name)
+	w, err := m.writing(ctx, c.Region, c.Old.Name)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer w.done()
 	// Only now: whoever held the lock may have ended it.
 	var claimed bool
 	err = m.store.Write(ctx, func(tx *store.Tx) error {
@@ -468,6 +472,9 @@ func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 	}
 	// Whose change it was, the audit says; this is its end.
 	ctx = flavor.WithActor(ctx, flavor.Actor{Provider: "flavorsync", ID: "recovery", Name: "Flavorsync", Action: flavor.ChangeRegionFlavor})
+	if err := w.sure(ctx); err != nil {
+		return err
+	}
 	if _, err = m.settle(ctx, m.clouds.Service(r), c, true); err != nil {
 		m.release(context.WithoutCancel(ctx), c)
 	}

@@ -122,7 +122,7 @@ func TestADeleteThatActsLate(t *testing.T) {
 func TestAMemberCannotUnpublishWhatIsHiddenFromHim(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "hid", Spec: spec("hidden")})
-	f, err := w.ChangeFlavor(t.Context(), trento, "hid", "", flavor.Patch{Public: new(true)})
+	f, err := w.change(t.Context(), trento, "hid", "", flavor.Patch{Public: new(true)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestPublishingANonUUIDWithNodes(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento", "Spain2")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "1", Spec: spec("mine"), IsPublic: true})
 	w.cloud.AddFlavor("Spain2", flavor.NovaFlavor{ID: "1", Spec: spec("m1.tiny"), IsPublic: true})
-	f, err := w.ChangeFlavor(t.Context(), manager, "1", "Trento", flavor.Patch{Public: new(true), Nodes: &[]string{"Trento", "Spain2"}})
+	f, err := w.change(t.Context(), manager, "1", "Trento", flavor.Patch{Public: new(true), Nodes: &[]string{"Trento", "Spain2"}})
 	if err != nil || !slices.Equal(f.Nodes, []string{"Spain2", "Trento"}) || !flavor.IsUUID(f.ID) {
 		t.Errorf("%+v, %v", f, err)
 	}
@@ -273,7 +273,7 @@ func TestAnInstallOfWhatWasChangedMeanwhile(t *testing.T) {
 	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Name: new("b")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Market.install(t.Context(), f, l); flavor.CodeOf(err) != flavor.CodeConflict {
+	if err := w.Market.install(t.Context(), f, l, false); flavor.CodeOf(err) != flavor.CodeConflict {
 		t.Errorf("got %v", err)
 	}
 	if rows := w.rows(t, f.ID); len(rows) > 0 || len(w.cloud.Flavors("Trento")) > 0 {
@@ -301,18 +301,18 @@ func TestTheLastOwnerCanEndAPublicFlavor(t *testing.T) {
 		published := func(t *testing.T) (world, flavor.Flavor) {
 			w := newWorld(t, 10*time.Second, "Trento")
 			w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "own", Spec: spec("pub"), IsPublic: true})
-			f, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)})
+			f, err := w.change(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)})
 			if err != nil {
 				t.Fatal(err)
 			}
 			happen(t, w)
-			if _, err := w.Flavors(t.Context(), trento, Filter{}); err != nil { // everyone looks
+			if _, err := w.Flavors(t.Context(), trento, Filter{Fresh: true}); err != nil { // everyone looks
 				t.Fatal(err)
 			}
 			return w, f
 		}
 		gone := func(t *testing.T, w world) {
-			list, err := w.Flavors(t.Context(), trento, Filter{Public: new(true)})
+			list, err := w.Flavors(t.Context(), trento, Filter{Public: new(true), Fresh: true})
 			if err != nil || len(list.Flavors) > 0 {
 				t.Errorf("still public: %+v, %v", list.Flavors, err)
 			}
@@ -339,7 +339,7 @@ func TestTheLastOwnerCanEndAPublicFlavor(t *testing.T) {
 func TestDeletingAChangedNodeInItsRegion(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "own", Spec: spec("pub"), IsPublic: true})
-	if _, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)}); err != nil {
+	if _, err := w.change(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own", flavor.Patch{Description: new("mine")}); err != nil {
@@ -348,7 +348,7 @@ func TestDeletingAChangedNodeInItsRegion(t *testing.T) {
 	if err := w.DeleteRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own"); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := w.Flavors(t.Context(), trento, Filter{}); err != nil || len(list.Flavors) > 0 {
+	if list, err := w.Flavors(t.Context(), trento, Filter{Fresh: true}); err != nil || len(list.Flavors) > 0 {
 		t.Errorf("left: %+v, %v", list.Flavors, err)
 	}
 }
@@ -356,14 +356,14 @@ func TestDeletingAChangedNodeInItsRegion(t *testing.T) {
 // A client that goes away says nothing of the region it did not wait for.
 func TestAClientWhoGoesMarksNoRegion(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento")
-	if _, err := w.Flavors(t.Context(), manager, Filter{}); err != nil {
+	if _, err := w.Flavors(t.Context(), manager, Filter{Fresh: true}); err != nil {
 		t.Fatal(err)
 	}
 	answers := w.cloud.Fault("Trento", simstack.Fault{Service: simstack.Nova, Kind: simstack.Hang})
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan Listing)
 	go func() {
-		l, _ := w.Flavors(ctx, manager, Filter{})
+		l, _ := w.Flavors(ctx, manager, Filter{Fresh: true})
 		done <- l
 	}()
 	if err := w.cloud.Await(t.Context(), 2, simstack.Nova, "Trento", "GET", "/flavors"); err != nil {
@@ -383,7 +383,7 @@ func TestAClientWhoGoesMarksNoRegion(t *testing.T) {
 // and is not called unreachable because we ask it too often.
 func TestACrowdOfReadersSharesItsLooks(t *testing.T) {
 	w := newWorld(t, 2*time.Second, "Trento", "Spain2")
-	if _, err := w.Flavors(t.Context(), manager, Filter{}); err != nil {
+	if _, err := w.Flavors(t.Context(), manager, Filter{Fresh: true}); err != nil {
 		t.Fatal(err)
 	}
 	w.cloud.Delay("Trento", 100*time.Millisecond)
@@ -392,7 +392,7 @@ func TestACrowdOfReadersSharesItsLooks(t *testing.T) {
 	var bad atomic.Int32
 	for range 150 {
 		wg.Go(func() {
-			if l, err := w.Flavors(t.Context(), user, Filter{}); err != nil || len(l.Unreachable) > 0 {
+			if l, err := w.Flavors(t.Context(), manager, Filter{Fresh: true}); err != nil || len(l.Unreachable) > 0 {
 				bad.Add(1)
 			}
 		})
@@ -435,7 +435,7 @@ func TestAWriteThatWaitsEndsInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer done()
+	defer done.done()
 	_, err = w.install(t.Context(), manager, f.ID, "Trento", "Spain2")
 	if flavor.CodeOf(err) != flavor.CodeUnreachable || len(w.cloud.Flavors("Spain2")) != 1 {
 		t.Errorf("got %v; Spain2 has %+v", err, w.cloud.Flavors("Spain2"))
@@ -495,7 +495,7 @@ func TestACrowdPublishesOneFlavor(t *testing.T) {
 	for i, r := range regions {
 		wg.Go(func() {
 			owner := flavor.Principal{Name: r, Regions: []string{r}}
-			_, errs[i] = w.ChangeFlavor(t.Context(), owner, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
+			_, errs[i] = w.change(t.Context(), owner, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
 		})
 	}
 	wg.Wait()
@@ -504,7 +504,7 @@ func TestACrowdPublishesOneFlavor(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	list, err := w.Flavors(t.Context(), user, Filter{})
+	list, err := w.Flavors(t.Context(), manager, Filter{Fresh: true})
 	if err != nil || len(list.Flavors) != 1 || len(list.Flavors[0].Nodes) != len(regions) {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -515,7 +515,7 @@ func TestACrowdPublishesOneFlavor(t *testing.T) {
 func TestAForeignOperatorCannotUnpublishByDetour(t *testing.T) {
 	w := newWorld(t, 10*time.Second, "Trento")
 	w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "own", Spec: spec("pub"), IsPublic: true})
-	f, err := w.ChangeFlavor(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)})
+	f, err := w.change(t.Context(), trento, "own", "", flavor.Patch{Public: new(true)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -525,7 +525,7 @@ func TestAForeignOperatorCannotUnpublishByDetour(t *testing.T) {
 	if err := w.DeleteRegionFlavor(t.Context(), user, "Trento", w.operator(), "own"); flavor.CodeOf(err) != flavor.CodeForbidden {
 		t.Errorf("got %v", err)
 	}
-	if _, err := w.Flavor(t.Context(), user, f.ID, ""); err != nil {
+	if _, err := w.Flavor(t.Context(), user, f.ID, "", false); err != nil {
 		t.Errorf("it has left the catalogue: %v", err)
 	}
 }
@@ -566,7 +566,7 @@ func TestUnpublishingWhatIsNotYours(t *testing.T) {
 		{trento, flavor.Patch{Public: new(false)}, flavor.CodeConflict},
 		{manager, flavor.Patch{Promoted: new(false)}, flavor.CodeConflict},
 	} {
-		if _, err := w.ChangeFlavor(t.Context(), row.p, f.ID, "", row.patch); flavor.CodeOf(err) != row.want {
+		if _, err := w.change(t.Context(), row.p, f.ID, "", row.patch); flavor.CodeOf(err) != row.want {
 			t.Errorf("%s: %v", row.p.Name, err)
 		}
 	}
@@ -579,7 +579,7 @@ func TestPublishingTellsAllNodes(t *testing.T) {
 	for _, r := range []string{"Spain2", "Trento"} {
 		w.cloud.AddFlavor(r, flavor.NovaFlavor{ID: "1", Spec: spec("m1.tiny"), IsPublic: true})
 	}
-	f, err := w.ChangeFlavor(t.Context(), trento, "1", "", flavor.Patch{Public: new(true)})
+	f, err := w.change(t.Context(), trento, "1", "", flavor.Patch{Public: new(true)})
 	if err != nil || !slices.Equal(f.Nodes, []string{"Spain2", "Trento"}) {
 		t.Errorf("%+v, %v", f, err)
 	}

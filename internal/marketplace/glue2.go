@@ -19,7 +19,7 @@ func (m *Market) GLUE2(ctx context.Context, p flavor.Principal, region string) (
 	if err != nil {
 		return nil, err
 	}
-	l := m.lookAt(ctx, r, false)
+	l := m.lookAt(ctx, r, brief)
 	if l.err != nil {
 		return nil, l.err
 	}

@@ -30,7 +30,7 @@ func (m *Market) Infrastructures(ctx context.Context, p flavor.Principal) ([]fla
 	mine := where(p, flavor.ReadInfrastructure, regions)
 	var wg sync.WaitGroup
 	for i := range mine {
-		wg.Go(func() { m.refreshStatus(ctx, &mine[i], statusAge) })
+		wg.Go(func() { m.refreshStatus(ctx, &mine[i], 2*m.sweep) })
 	}
 	wg.Wait()
 	return mine, nil
@@ -55,10 +55,32 @@ func (m *Market) refreshStatus(ctx context.Context, r *flavor.Region, age time.D
 	if ctx.Err() != nil {
 		return // the caller went away: that says nothing of the region
 	}
-	asked := *r
-	asked.Status = flavor.RegionStatus{} // whatever is stored, this is news
-	m.rememberStatus(context.WithoutCancel(ctx), asked, st)
+	m.rememberStatus(context.WithoutCancel(ctx), *r, st)
 	r.Status = st
+}
+
+// rememberStatus stores how a region is.
+func (m *Market) rememberStatus(ctx context.Context, r flavor.Region, st flavor.RegionStatus) {
+	err := m.store.Write(ctx, func(tx *store.Tx) error {
+		if same, err := sameSettings(tx, r); err != nil || !same {
+			return err
+		}
+		return tx.SetRegionStatus(r.Name, st)
+	})
+	if err != nil {
+		m.log.WarnContext(ctx, "cannot store a region's status", "region", r.Name, "error", err.Error())
+	}
+}
+
+// sameSettings says whether r is still registered as it was when it was asked:
+// else the answer was another cloud's, or to another account.
+func sameSettings(tx *store.Tx, r flavor.Region) (bool, error) {
+	now, err := tx.Region(r.Name)
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return false, nil
+	}
+	now.Status, r.Status = flavor.RegionStatus{}, flavor.RegionStatus{}
+	return now == r, err
 }
 
 // regionFor is the region called name, if p may do a there.
@@ -200,6 +222,10 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 	if err != nil {
 		return err
 	}
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
 	var forgotten []string
 	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		installed, err := tx.InstallationsIn(name)
@@ -209,6 +235,11 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 		forgotten = nil
 		for _, i := range installed {
 			forgotten = append(forgotten, i.FlavorID)
+		}
+		for _, d := range cat.Drift { // those that were the last one's, and vanished
+			if d.Region == name {
+				forgotten = append(forgotten, d.FlavorID)
+			}
 		}
 		changes, err := tx.Changes()
 		if err != nil {
@@ -247,7 +278,7 @@ func (m *Market) goneFrom(ctx context.Context, r flavor.Region, unasked bool) ([
 	if unasked {
 		return nil, nil
 	}
-	l := m.lookAt(ctx, r, true)
+	l := m.lookAt(ctx, r, alone)
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil || l.err != nil {
 		return nil, err

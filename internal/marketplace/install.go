@@ -3,46 +3,38 @@ package marketplace
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
 )
 
-// writing holds the one writer's place for a flavor's name in a region, and
-// marks the region as written to. Call the func when the rows are stored too.
-func (m *Market) writing(ctx context.Context, region, name string) (func(), error) {
-	// Nova may tell neither case nor accents apart, so neither does the lock.
-	release, err := m.locks.lock(ctx, region+"\x00"+fold(name))
-	if err != nil {
-		return nil, flavor.Errorf(flavor.CodeUnreachable, "%s: another write of %q there did not end in time: %w", region, name, err)
-	}
-	m.writes.bump(region)
-	return func() {
-		m.writes.bump(region)
-		release()
-	}, nil
-}
-
 // install makes it so: that l's region has f, as l found it a moment ago. It is
-// idempotent; another flavor in the way is a conflict that names the fields.
-func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look) error {
-	done, err := m.writing(ctx, l.region.Name, f.Name)
+// idempotent; another flavor in the way is a conflict that names the fields. again
+// says that an attempt before this one may have ended half-way.
+func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bool) error {
+	w, err := m.writing(ctx, l.region.Name, f.Name)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer w.done()
 	row := flavor.Installation{FlavorID: f.ID, Region: l.region.Name}
+	compute := m.clouds.Service(l.region)
 	if nf, there := l.node(f); there {
 		row.NodeID = nf.ID
-		return m.putInstallation(ctx, f, row)
+		row.Created = again && nf.ID == f.ID
+		return m.putInstallation(ctx, w, f, row)
+	}
+	if nf, there := l.byID(f.ID); there && again && halfMade(f, nf) {
+		return m.finish(ctx, w, compute, f, nf, row)
 	}
 	if conflict := l.conflict(f); conflict != nil {
 		return conflict
 	}
-	compute := m.clouds.Service(l.region)
 	if err := m.begin(ctx, inNova{region: row.Region, id: f.ID, after: f.Spec.Audited()}); err != nil {
+		return err
+	}
+	if err := w.sure(ctx); err != nil {
 		return err
 	}
 	created, err := compute.Create(ctx, flavor.NovaFlavor{ID: f.ID, Spec: f.Spec, IsPublic: true})
@@ -51,21 +43,49 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look) error {
 		if row.NodeID, err = m.afterConflict(ctx, f, l.region, err); err != nil {
 			return err
 		}
-		return m.putInstallation(ctx, f, row)
+		return m.putInstallation(ctx, w, f, row)
 	}
 	if err != nil {
 		return err
 	}
+	w.has(created)
 	row.NodeID, row.Created = created.ID, true
-	err = m.putInstallation(ctx, f, row)
+	err = m.putInstallation(ctx, w, f, row)
 	if code := flavor.CodeOf(err); code == flavor.CodeNotFound || code == flavor.CodeConflict {
 		// The flavor or the region was deleted or changed meanwhile: the node goes.
 		if undo := compute.Delete(context.WithoutCancel(ctx), row.NodeID); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
 			m.done(ctx, inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()})
+		} else {
+			w.hasNot(row.NodeID)
 		}
 	}
 	return err
+}
+
+// halfMade says whether nf may be what an attempt to create f left that ended
+// before it had set all extra specs.
+func halfMade(f flavor.Flavor, nf flavor.NovaFlavor) bool {
+	for key, value := range nf.ExtraSpecs {
+		if wanted, there := f.ExtraSpecs[key]; !there || wanted != value {
+			return false
+		}
+	}
+	return nf.IsPublic && samePlace(f.Spec, nf.Spec) && (nf.Description == "" || nf.Description == f.Description)
+}
+
+// finish brings nf, of which an earlier attempt created a part, to f.
+func (m *Market) finish(ctx context.Context, w *writer, compute *openstack.Compute, f flavor.Flavor, nf flavor.NovaFlavor, row flavor.Installation) error {
+	if err := w.sure(ctx); err != nil {
+		return err
+	}
+	if err := m.complete(ctx, compute, nf, flavor.NovaFlavor{ID: nf.ID, Spec: f.Spec, IsPublic: true}, nil); err != nil {
+		return err
+	}
+	nf.Spec = f.Spec
+	w.has(nf)
+	row.NodeID, row.Created = nf.ID, true
+	return m.putInstallation(ctx, w, f, row)
 }
 
 // afterConflict finds out what Nova's 409 on creating f was about: the node's
@@ -98,8 +118,11 @@ func blindTo(region string, nf flavor.NovaFlavor, name string) error {
 
 // putInstallation notes that a region has f, if f is still what the catalogue
 // has. A row that says so already stays as it is.
-func (m *Market) putInstallation(ctx context.Context, f flavor.Flavor, row flavor.Installation) error {
+func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor, row flavor.Installation) error {
 	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		if err := w.hold(tx); err != nil {
+			return err
+		}
 		now, err := tx.Flavor(row.FlavorID)
 		if flavor.CodeOf(err) == flavor.CodeNotFound {
 			return flavor.Conflict("%s: %q was deleted from the catalogue meanwhile", row.Region, f.Name)
@@ -120,50 +143,17 @@ func (m *Market) putInstallation(ctx context.Context, f flavor.Flavor, row flavo
 	})
 }
 
-// installAll installs f in these regions side by side, and tells of each that
-// failed. A region that could not be looked at has had its try.
-func (m *Market) installAll(ctx context.Context, f flavor.Flavor, looks []*look) []flavor.NodeError {
-	return m.each(ctx, looks, func(ctx context.Context, l *look) error {
-		if l.err != nil {
-			return l.err
-		}
-		return m.install(ctx, f, l)
-	})
-}
-
-// each does one thing at several regions side by side, at each within the time
-// limit of a region: that of one which hangs is its own.
-func (m *Market) each(ctx context.Context, looks []*look, do func(context.Context, *look) error) []flavor.NodeError {
-	errs := make([]error, len(looks))
-	var wg sync.WaitGroup
-	for i, l := range looks {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, m.timeout)
-			defer cancel()
-			errs[i] = do(ctx, l)
-		})
-	}
-	wg.Wait()
-	var failed []flavor.NodeError
-	for i, err := range errs {
-		if err != nil {
-			failed = append(failed, m.nodeError(ctx, looks[i].region.Name, err))
-		}
-	}
-	return failed
-}
-
 // removeNode deletes f's node from one region's Nova through compute, and its
 // row. That it is gone already is success. What is not f any more is not
 // deleted, unless we created it and only its description or extra specs are
 // others: where it was adopted it is the region's own again, and the row goes;
 // where we created it, that is a conflict.
 func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f flavor.Flavor, region, nodeID string) error {
-	done, err := m.writing(ctx, region, f.Name)
+	w, err := m.writing(ctx, region, f.Name)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer w.done()
 	var deleted *inNova
 	switch nf, err := compute.Get(ctx, nodeID); {
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
@@ -174,15 +164,25 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 		if err := m.begin(ctx, *deleted); err != nil {
 			return err
 		}
+		if err := w.sure(ctx); err != nil {
+			return err
+		}
 		if err := compute.Delete(ctx, nodeID); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 			return err
 		}
+		w.hasNot(nodeID)
 	case m.created(ctx, f.ID, region):
 		return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s; nothing was deleted there; DELETE /v1/regions/%s/flavors/%s does",
 			region, nodeID, f.Name, differing(f.Spec, nf.Spec), region, nodeID)
 	}
 	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		if err := w.hold(tx); err != nil {
+			return err
+		}
 		if err := tx.DeleteInstallation(f.ID, region); err != nil {
+			return err
+		}
+		if _, err := tx.DropDrift(f.ID, region); err != nil {
 			return err
 		}
 		if deleted != nil {
@@ -221,7 +221,7 @@ func (m *Market) dropIfNowhere(ctx context.Context, ids ...string) error {
 	if err != nil {
 		return err
 	}
-	m.look(ctx, regions, false) // and remember what is there
+	m.look(ctx, regions, brief) // and remember what is there
 	return m.store.Write(ctx, func(tx *store.Tx) error {
 		for _, id := range ids {
 			f, err := tx.Flavor(id)
@@ -231,7 +231,11 @@ func (m *Market) dropIfNowhere(ctx context.Context, ids ...string) error {
 			if err != nil {
 				return err
 			}
-			if f.Promoted || len(f.Nodes) > 0 {
+			installed, err := tx.Installations(id)
+			if err != nil {
+				return err
+			}
+			if f.Promoted || len(installed) > 0 {
 				continue
 			}
 			if err := tx.DeleteFlavor(id); err != nil {
@@ -245,13 +249,16 @@ func (m *Market) dropIfNowhere(ctx context.Context, ids ...string) error {
 // createNew creates a flavor in a region's Nova under id if that is free, else
 // under a new one; its name must be free there.
 func (m *Market) createNew(ctx context.Context, compute *openstack.Compute, region, id string, spec flavor.Spec) (flavor.NovaFlavor, error) {
-	done, err := m.writing(ctx, region, spec.Name)
+	w, err := m.writing(ctx, region, spec.Name)
 	if err != nil {
 		return flavor.NovaFlavor{}, err
 	}
-	defer done()
+	defer w.done()
 	change := inNova{region: region, after: spec.Audited()}
 	if err := m.begin(ctx, change); err != nil {
+		return flavor.NovaFlavor{}, err
+	}
+	if err := w.sure(ctx); err != nil {
 		return flavor.NovaFlavor{}, err
 	}
 	created, err := compute.Create(ctx, flavor.NovaFlavor{ID: id, Spec: spec, IsPublic: true})
@@ -266,6 +273,7 @@ func (m *Market) createNew(ctx context.Context, compute *openstack.Compute, regi
 	if err != nil {
 		return created, err
 	}
+	w.has(created)
 	change.id = created.ID
 	m.done(ctx, change)
 	return created, nil

@@ -9,12 +9,8 @@ import (
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
-	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
 )
-
-// statusAge is how long a region's stored status stands without a new look.
-const statusAge = time.Minute
 
 // look is what one region's Nova held when its service account asked it.
 type look struct {
@@ -22,8 +18,10 @@ type look struct {
 	flavors []flavor.NovaFlavor   // without the temporary ones of careful changes
 	named   map[string]int        // where in flavors each name is
 	err     error                 // the region could not be asked; flavors is nil
-	mark    uint64                // of our own writes there, before the look
-	before  []flavor.Installation // what was written down of the region, before the look
+	known   flavor.Look           // what was noted of the region, before the look
+	before  []flavor.Installation // and what was installed there
+	took    time.Duration
+	access  map[string][]string // of those that are not public, where it was asked: the projects, by the flavor's id
 }
 
 func (l *look) byID(id string) (flavor.NovaFlavor, bool) {
@@ -37,6 +35,15 @@ func (l *look) saw(flavors []flavor.NovaFlavor) {
 	for i, nf := range flavors {
 		l.named[nf.Name] = i
 	}
+}
+
+// recalled notes what was seen at another time.
+func (l *look) recalled(known []flavor.SeenFlavor) {
+	flavors := make([]flavor.NovaFlavor, len(known))
+	for i, f := range known {
+		flavors[i] = f.NovaFlavor
+	}
+	l.saw(flavors)
 }
 
 func (l *look) byName(name string) (flavor.NovaFlavor, bool) {
@@ -97,13 +104,26 @@ func differing(wanted, found flavor.Spec) string {
 	return strings.Join(texts, ", ")
 }
 
+// patience is how long somebody waits for a look.
+type patience int
+
+const (
+	// brief waits a small part of the time limit for a region that hung the last
+	// time: the look goes on behind, so such a region costs its limit once.
+	brief patience = iota
+	// whole waits the time limit for every region.
+	whole
+	// alone is whole, and shares the look with nobody: it does not wait for one
+	// under way to end first.
+	alone
+)
+
 // look asks all these regions side by side; the Clouds bound how many at once.
-// fresh waits the whole time limit even for a region that hung the last time.
-func (m *Market) look(ctx context.Context, regions []flavor.Region, fresh bool) map[string]*look {
+func (m *Market) look(ctx context.Context, regions []flavor.Region, how patience) map[string]*look {
 	looks := make([]*look, len(regions))
 	var wg sync.WaitGroup
 	for i, r := range regions {
-		wg.Go(func() { looks[i] = m.lookAt(ctx, r, fresh) })
+		wg.Go(func() { looks[i] = m.lookAt(ctx, r, how) })
 	}
 	wg.Wait()
 	byName := make(map[string]*look, len(looks))
@@ -115,24 +135,22 @@ func (m *Market) look(ctx context.Context, regions []flavor.Region, fresh bool) 
 
 // lookAt waits for a look at one region that began after it was called, and for
 // what it found to be written down. All who come while one is under way share
-// the next, but for those who want a fresh one; none of them ends it by going
-// away. A region that hung the last time gets a small part of its time limit,
-// while the look goes on behind: it costs its limit once.
-func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look {
-	f, hung := m.flights.join(r, fresh)
-	limit := m.patience(r.Name, fresh)
+// the next, but for those who want one alone; none of them ends it by going away.
+func (m *Market) lookAt(ctx context.Context, r flavor.Region, how patience) *look {
+	f, hung := m.flights.join(r, how == alone)
+	limit := m.limit(r.Name, how)
 	f.begin.Do(func() {
 		// With the trace of whoever came first, and in nobody's name: what is
 		// noticed is no deed of theirs.
 		ctx := flavor.WithoutActor(context.WithoutCancel(ctx))
 		m.working.Go(func() { m.fly(ctx, f, r, hung) })
 	})
-	patience := time.NewTimer(limit)
-	defer patience.Stop()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
 	for _, step := range []<-chan struct{}{f.begun, f.seen, f.over} {
 		select {
 		case <-step:
-		case <-patience.C:
+		case <-timer.C:
 			if limit == m.timeout { // who waited for a part of it has learnt nothing
 				m.flights.late(r.Name)
 			}
@@ -142,18 +160,18 @@ func (m *Market) lookAt(ctx context.Context, r flavor.Region, fresh bool) *look 
 		}
 		switch step {
 		case f.begun: // the look before it took its own time
-			limit = m.patience(r.Name, fresh)
-			patience.Reset(limit)
+			limit = m.limit(r.Name, how)
+			timer.Reset(limit)
 		case f.seen: // our own writing down is not the region's time
-			patience.Stop()
+			timer.Stop()
 		}
 	}
 	return f.look
 }
 
-// patience is how long a look at region is waited for.
-func (m *Market) patience(region string, fresh bool) time.Duration {
-	if m.flights.isHung(region) && !fresh {
+// limit is how long a look at region is waited for.
+func (m *Market) limit(region string, how patience) time.Duration {
+	if how == brief && m.flights.isHung(region) {
 		return m.timeout / 50
 	}
 	return m.timeout
@@ -181,14 +199,13 @@ func (m *Market) fly(ctx context.Context, f *flight, r flavor.Region, hung bool)
 
 // ask asks a region now, as its service account.
 func (m *Market) ask(ctx context.Context, r flavor.Region) *look {
-	l := &look{region: r, mark: m.writes.mark(r.Name)}
-	cat, err := m.store.Catalogue(ctx)
-	if err != nil {
-		l.err = err
+	l := &look{region: r}
+	if l.err = m.recall(ctx, l); l.err != nil {
 		return l
 	}
-	l.before = cat.In(r.Name)
+	began := m.now()
 	all, err := m.clouds.Service(r).List(ctx)
+	l.took = m.now().Sub(began)
 	if err != nil {
 		l.err = err
 		return l
@@ -197,80 +214,17 @@ func (m *Market) ask(ctx context.Context, r flavor.Region) *look {
 	return l
 }
 
-// remember writes down what a look found where it is news: the nodes that are
-// there, those that are gone, and the region's state. A failure to do so costs
-// nothing but memory, so it is logged only.
-func (m *Market) remember(ctx context.Context, l *look) {
-	if l.err == nil {
-		if err := m.rememberNodes(ctx, l); err != nil {
-			m.log.WarnContext(ctx, "cannot remember what a region holds", "region", l.region.Name, "error", err.Error())
-		}
-	}
-	if flavor.CodeOf(l.err) != flavor.CodeInternal { // our database's failure is not the region's
-		m.rememberStatus(ctx, l.region, openstack.StatusOf(l.err, m.now()))
-	}
-}
-
-func (m *Market) rememberNodes(ctx context.Context, l *look) error {
+// recall reads what is noted of l's region before it is asked.
+func (m *Market) recall(ctx context.Context, l *look) error {
+	// In this order: an installation that comes in between is newer than the look.
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
 		return err
 	}
-	rows := map[string]flavor.Installation{}
-	for _, i := range cat.In(l.region.Name) {
-		rows[i.FlavorID] = i
-	}
-	var put, drop []flavor.Installation
-	for _, nf := range l.flavors {
-		f, public := cat.ByName(nf.Name)
-		if !public || !f.Equal(nf.Spec) {
-			continue
-		}
-		if row, known := rows[f.ID]; !known || row.NodeID != nf.ID {
-			put = append(put, flavor.Installation{FlavorID: f.ID, Region: l.region.Name, NodeID: nf.ID})
-		}
-		delete(rows, f.ID)
-	}
-	for _, row := range rows {
-		// A row whose flavor is there with other fields says whose that was, and
-		// the last row of a flavor that is not promoted says who may end it.
-		// One that came while we looked is newer than the look.
-		f, _ := cat.ByID(row.FlavorID)
-		_, there := l.byID(row.NodeID)
-		if !there && slices.Contains(l.before, row) && (f.Promoted || len(cat.Installed(f.ID)) > 1) {
-			drop = append(drop, row)
-		}
-	}
-	if len(put) == 0 && len(drop) == 0 {
-		return nil
-	}
-	return m.store.Write(ctx, func(tx *store.Tx) error {
-		// What we wrote to that Nova since the look is newer than the look.
-		if m.writes.mark(l.region.Name) != l.mark {
-			return nil
-		}
-		if same, err := sameSettings(tx, l.region); err != nil || !same {
-			return err
-		}
-		for _, i := range put {
-			if err := putUnlessThere(tx, i); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
-				return err
-			}
-		}
-		for _, i := range drop {
-			// Another region's look may have dropped one since: the last stays.
-			left, err := tx.Installations(i.FlavorID)
-			if err != nil {
-				return err
-			}
-			if f, _ := cat.ByID(i.FlavorID); !f.Promoted && len(left) < 2 {
-				continue
-			}
-			if err := tx.DeleteInstallation(i.FlavorID, i.Region); err != nil {
-				return err
-			}
-		}
-		return nil
+	l.before = cat.In(l.region.Name)
+	return m.store.Read(ctx, func(tx *store.Tx) (err error) {
+		l.known, err = tx.Look(l.region.Name)
+		return err
 	})
 }
 
@@ -288,57 +242,6 @@ func putUnlessThere(tx *store.Tx, row flavor.Installation) error {
 		return nil
 	}
 	return tx.PutInstallation(row)
-}
-
-// rememberStatus stores a state that is news, or older than statusAge.
-func (m *Market) rememberStatus(ctx context.Context, r flavor.Region, st flavor.RegionStatus) {
-	same := r.Status.State == st.State && r.Status.LastError == st.LastError
-	if same && st.CheckedAt.Sub(r.Status.CheckedAt) < statusAge {
-		return
-	}
-	err := m.store.Write(ctx, func(tx *store.Tx) error {
-		if same, err := sameSettings(tx, r); err != nil || !same {
-			return err
-		}
-		return tx.SetRegionStatus(r.Name, st)
-	})
-	if err != nil {
-		m.log.WarnContext(ctx, "cannot store a region's status", "region", r.Name, "error", err.Error())
-	}
-}
-
-// sameSettings says whether r is still registered as it was when it was asked:
-// else the answer was another cloud's, or to another account.
-func sameSettings(tx *store.Tx, r flavor.Region) (bool, error) {
-	now, err := tx.Region(r.Name)
-	if flavor.CodeOf(err) == flavor.CodeNotFound {
-		return false, nil
-	}
-	now.Status, r.Status = flavor.RegionStatus{}, flavor.RegionStatus{}
-	return now == r, err
-}
-
-// writeMarks counts our own writes to each region's Nova, so that an older look
-// does not overrule them.
-type writeMarks struct {
-	mu    sync.Mutex
-	marks map[string]uint64
-}
-
-func (w *writeMarks) mark(region string) uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.marks[region]
-}
-
-// bump is called before and after a write to region's Nova and its row.
-func (w *writeMarks) bump(region string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.marks == nil {
-		w.marks = map[string]uint64{}
-	}
-	w.marks[region]++
 }
 
 // flights are the looks under way and waited for, and the regions whose last
@@ -425,4 +328,14 @@ func (fs *flights) land(f *flight, region string, hung bool) {
 		delete(fs.hung, region)
 	}
 	close(f.seen)
+}
+
+// Observe looks at a region now and writes down what it finds, with who may use
+// the flavors that are not public. Its error is why the region could not be asked.
+func (m *Market) Observe(ctx context.Context, region string) error {
+	r, err := m.region(ctx, region)
+	if err != nil {
+		return err
+	}
+	return m.lookAt(ctx, r, whole).err
 }

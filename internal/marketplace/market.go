@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,8 @@ type Config struct {
 	// Sole: no other process works on this database (SQLite), so a stored
 	// change that is not under way here is under way nowhere.
 	Sole bool
+	// AnswersOnly: other processes see to what nobody waits for.
+	AnswersOnly bool
 
 	// Pricing is the formula of products that have no price of their own, if it
 	// is configured, and the currency and period of all that name none.
@@ -43,6 +46,10 @@ type Config struct {
 	Provider string
 	// KeepAudit is how long the lines of the audit are kept; 0 is for ever.
 	KeepAudit time.Duration
+	// SweepInterval is how often each region is looked at; 0 is a minute.
+	SweepInterval time.Duration
+	// Promotion is what happens to promoted flavors by itself.
+	Promotion flavor.Policy
 	// GLUE2 says which regions are sites of EGI.
 	GLUE2 glue2.Config
 }
@@ -51,13 +58,18 @@ type Config struct {
 // concurrent use, and their errors are *flavor.Error where a client may read
 // them.
 type Market struct {
-	store    *store.Store
-	clouds   *openstack.Clouds
-	log      *slog.Logger
-	timeout  time.Duration
-	sole     bool
-	now      func() time.Time
-	newID    func() string
+	store       *store.Store
+	clouds      *openstack.Clouds
+	log         *slog.Logger
+	timeout     time.Duration
+	sweep       time.Duration
+	policy      flavor.Policy
+	sole        bool
+	now         func() time.Time
+	random      func() float64 // from 0 to 1
+	newID       func() string
+	answersOnly bool
+
 	instance string // of this process, as the owner of stored changes
 
 	pricing  flavor.Pricing
@@ -72,18 +84,22 @@ type Market struct {
 	working sync.WaitGroup // looks, which may outlast the request
 
 	locks   keyedLock // by region and flavor: one writer in this process
-	writes  writeMarks
 	flights flights
-	slow    chan struct{} // looks at regions that hung the last time
-	active  sync.Map      // ids of the stored changes under way in this process
+	turns   turns
+
+	surveyed atomic.Pointer[surveyed]
+
+	work   chan struct{} // holds a token while something may be due
+	slow   chan struct{} // looks at regions that hung the last time
+	active sync.Map      // ids of the stored changes under way in this process
 }
 
 // New makes a Market. Close it.
 func New(cfg Config) *Market {
 	return &Market{
 		store: cfg.Store, clouds: cfg.Clouds, log: cfg.Log,
-		timeout: cfg.RegionTimeout, sole: cfg.Sole,
-		now: time.Now, newID: uuid.NewString, instance: uuid.NewString(),
+		timeout: cfg.RegionTimeout, sweep: cmp.Or(cfg.SweepInterval, time.Minute), policy: cfg.Promotion, sole: cfg.Sole, answersOnly: cfg.AnswersOnly,
+		now: time.Now, newID: uuid.NewString, random: rand.Float64, instance: uuid.NewString(), work: make(chan struct{}, 1),
 		pricing: cfg.Pricing, category: cfg.Category, provider: cfg.Provider, glue2: cfg.GLUE2,
 		keepAudit: cfg.KeepAudit, refusals: newRefusals(),
 		slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
@@ -92,6 +108,17 @@ func New(cfg Config) *Market {
 
 // Close waits for the looks under way, each within its time limit.
 func (m *Market) Close() { m.working.Wait() }
+
+// Work holds a token when something may have become due: a region to be looked at,
+// or something that is wanted of one.
+func (m *Market) Work() <-chan struct{} { return m.work }
+
+func (m *Market) wake() {
+	select {
+	case m.work <- struct{}{}:
+	default:
+	}
+}
 
 // region reads a registered region.
 func (m *Market) region(ctx context.Context, name string) (r flavor.Region, err error) {

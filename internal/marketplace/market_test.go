@@ -72,8 +72,14 @@ func (w world) promoted(t *testing.T, name string) flavor.Flavor {
 	return f
 }
 
+// change is ChangeFlavor by somebody who waits.
+func (w world) change(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch) (flavor.Flavor, error) {
+	f, _, err := w.ChangeFlavor(ctx, p, id, node, patch, false)
+	return f, err
+}
+
 func (w world) install(ctx context.Context, p flavor.Principal, id string, nodes ...string) (flavor.Flavor, error) {
-	return w.ChangeFlavor(ctx, p, id, "", flavor.Patch{Nodes: &nodes})
+	return w.change(ctx, p, id, "", flavor.Patch{Nodes: &nodes})
 }
 
 func (w world) rows(t *testing.T, id string) []flavor.Installation {
@@ -92,32 +98,32 @@ func TestAHangingRegionCostsItsTimeLimitOnce(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	w := newWorld(t, timeout, "Spain2", "Trento")
 	w.cloud.AddFlavor("Spain2", flavor.NovaFlavor{ID: "1", Spec: spec("one"), IsPublic: true})
-	if _, err := w.Flavors(t.Context(), manager, Filter{}); err != nil {
+	if _, err := w.Flavors(t.Context(), manager, Filter{Fresh: true}); err != nil {
 		t.Fatal(err)
 	}
 	stillHangs := w.cloud.Fault("Trento", simstack.Fault{Service: simstack.Nova, Kind: simstack.Hang})
-	list := func() (Listing, time.Duration) {
+	list := func(fresh bool) (Listing, time.Duration) {
 		begun := time.Now()
-		l, err := w.Flavors(t.Context(), manager, Filter{})
+		l, err := w.Flavors(t.Context(), manager, Filter{Fresh: fresh})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return l, time.Since(begun)
 	}
-	first, took := list()
+	first, took := list(true)
 	if diff := cmp.Diff([]string{"Trento"}, first.Unreachable); diff != "" || len(first.Flavors) != 1 {
 		t.Errorf("unreachable: %s; %d flavors", diff, len(first.Flavors))
 	}
 	if took < timeout || took > 3*timeout {
 		t.Errorf("the first page took %s with a limit of %s", took, timeout)
 	}
-	second, took := list()
+	second, took := list(false)
 	if !slices.Equal(second.Unreachable, []string{"Trento"}) || took > timeout*3/4 {
 		t.Errorf("the second page took %s; unreachable: %v", took, second.Unreachable)
 	}
 	stillHangs()
 	for begun := time.Now(); ; {
-		l, _ := list()
+		l, _ := list(true)
 		if len(l.Unreachable) == 0 {
 			break
 		}
@@ -165,10 +171,10 @@ func TestAdoptionUnderAnOwnID(t *testing.T) {
 	if all := w.cloud.Flavors("Trento"); len(all) != 1 {
 		t.Errorf("the region has %+v", all)
 	}
-	if found, err := w.Flavor(t.Context(), trento, "own", ""); err != nil || found.ID != f.ID {
+	if found, err := w.Flavor(t.Context(), trento, "own", "", false); err != nil || found.ID != f.ID {
 		t.Errorf("the node's own id finds %+v, %v", found, err)
 	}
-	if _, err := w.Flavor(t.Context(), flavor.Principal{Name: "user"}, "own", ""); flavor.CodeOf(err) != flavor.CodeNotFound {
+	if _, err := w.Flavor(t.Context(), flavor.Principal{Name: "user"}, "own", "", false); flavor.CodeOf(err) != flavor.CodeNotFound {
 		t.Errorf("a mere user finds it too: %v", err)
 	}
 	if err := w.DeleteFlavor(t.Context(), trento, f.ID, ""); err != nil {
@@ -189,7 +195,7 @@ func TestLooksAreRemembered(t *testing.T) {
 	}
 	w.cloud.DeleteFlavor("Trento", f.ID)
 	w.cloud.AddFlavor("Spain2", flavor.NovaFlavor{ID: "by hand", Spec: f.Spec, IsPublic: true})
-	if _, err := w.Flavors(t.Context(), trento, Filter{}); err != nil {
+	if _, err := w.Flavors(t.Context(), trento, Filter{Fresh: true}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := w.PromotedFlavor(t.Context(), f.ID)
@@ -233,7 +239,7 @@ func TestTheDatabaseFailsAfterNovaHasActed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.store = broken
-	if err := w.Market.install(t.Context(), f, l); err == nil {
+	if err := w.Market.install(t.Context(), f, l, false); err == nil {
 		t.Fatal("it was a success")
 	}
 	w.store = working
@@ -268,7 +274,7 @@ func TestAChangedDescriptionReachesOurNodesOnly(t *testing.T) {
 	if got := w.cloud.Flavors("Spain2")[0]; !got.Equal(spec("described")) {
 		t.Errorf("Spain2 has %+v", got)
 	}
-	if got, err := w.Flavor(t.Context(), manager, f.ID, ""); err != nil || !slices.Equal(got.Nodes, []string{"Trento"}) {
+	if got, err := w.Flavor(t.Context(), manager, f.ID, "", false); err != nil || !slices.Equal(got.Nodes, []string{"Trento"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -122,12 +122,7 @@ func (m *Market) ChangeRegionFlavor(ctx context.Context, p flavor.Principal, reg
 	case spec.Equal(nf.Spec):
 		return shown, nil
 	case samePlace(nf.Spec, spec):
-		done, err := m.writing(ctx, region, nf.Name)
-		if err != nil {
-			return flavor.Flavor{}, err
-		}
-		defer done()
-		if err := m.inPlace(ctx, compute, region, nf, spec); err != nil {
+		if err := m.changeInPlace(ctx, compute, region, nf, spec); err != nil {
 			return flavor.Flavor{}, err
 		}
 	case shown.Public:
@@ -141,6 +136,16 @@ func (m *Market) ChangeRegionFlavor(ctx context.Context, p flavor.Principal, reg
 		return flavor.Flavor{}, err
 	}
 	return m.viewed(ctx, region, nf)
+}
+
+// changeInPlace is inPlace by the one writer of nf.
+func (m *Market) changeInPlace(ctx context.Context, compute *openstack.Compute, region string, nf flavor.NovaFlavor, spec flavor.Spec) error {
+	w, err := m.writing(ctx, region, nf.Name)
+	if err != nil {
+		return err
+	}
+	defer w.done()
+	return m.inPlace(ctx, w, compute, nf, spec)
 }
 
 func publicNode(name, region string) error {
@@ -168,17 +173,22 @@ func unchangeableInRegion(f flavor.Flavor, patch flavor.Patch) error {
 
 // inPlace changes the description and the extra specs of nf to spec's: both or,
 // as far as Nova lets us, none.
-func (m *Market) inPlace(ctx context.Context, compute *openstack.Compute, region string, nf flavor.NovaFlavor, spec flavor.Spec) error {
-	change := inNova{region: region, id: nf.ID, before: nf.Audited(), after: spec.Audited()}
+func (m *Market) inPlace(ctx context.Context, w *writer, compute *openstack.Compute, nf flavor.NovaFlavor, spec flavor.Spec) error {
+	change := inNova{region: w.region, id: nf.ID, before: nf.Audited(), after: spec.Audited()}
 	if nf.Equal(spec) {
 		return nil
 	}
 	if err := m.begin(ctx, change); err != nil {
 		return err
 	}
+	if err := w.sure(ctx); err != nil {
+		return err
+	}
 	if err := m.putInPlace(ctx, compute, nf, spec); err != nil {
 		return err
 	}
+	nf.Spec = spec
+	w.has(nf)
 	m.done(ctx, change)
 	return nil
 }
@@ -229,13 +239,11 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, reg
 		if !p.Can(flavor.DeleteFlavor, region) {
 			return err // it may be there, hidden from this token
 		}
-		compute = m.clouds.Service(r)
-		for _, i := range cat.In(region) {
-			if f, ok := cat.ByID(i.FlavorID); ok && i.NodeID == id {
-				if err := m.removeNode(ctx, compute, f, region, id); err != nil {
-					return err
-				}
-				return m.dropIfNowhere(ctx, f.ID)
+		for _, f := range cat.Flavors {
+			d, drifted := cat.DriftIn(f.ID, region)
+			row := func(i flavor.Installation) bool { return i.Region == region && i.NodeID == id }
+			if slices.ContainsFunc(cat.Installed(f.ID), row) || drifted && d.NodeID == id {
+				return m.removeOne(ctx, p, f, &look{region: r})
 			}
 		}
 		return err
@@ -252,8 +260,10 @@ func (m *Market) DeleteRegionFlavor(ctx context.Context, p flavor.Principal, reg
 	case !public:
 		return m.deleteUnlisted(ctx, compute, region, nf.Spec, id)
 	}
-	if err := m.removeNode(ctx, compute, f, region, id); err != nil {
-		return err
-	}
-	return m.dropIfNowhere(ctx, f.ID)
+	return m.removing(ctx, p, f, &look{region: r}, func(ctx context.Context) error {
+		if err := m.removeNode(ctx, compute, f, region, id); err != nil {
+			return err
+		}
+		return m.dropIfNowhere(ctx, f.ID)
+	})
 }

@@ -2,6 +2,7 @@ package marketplace
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -167,7 +168,27 @@ func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id stri
 	if err != nil || !inPlace || patch.Description == nil && patch.ExtraSpecs == nil {
 		return changed, err
 	}
-	return changed, m.spread(ctx, changed)
+	err = m.spread(ctx, changed)
+	m.recompare(ctx, changed.ID)
+	return changed, err
+}
+
+// recompare finds which nodes of a flavor are none any more, now that the flavor is
+// another.
+func (m *Market) recompare(ctx context.Context, id string) {
+	ctx = flavor.WithoutActor(context.WithoutCancel(ctx))
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		m.log.WarnContext(ctx, "the nodes of a changed flavor are compared with the next look only", "flavor", id, "error", err.Error())
+		return
+	}
+	for _, i := range cat.Installed(id) {
+		err = errors.Join(err, m.noteWritten(ctx, &writer{m: m, region: i.Region}))
+	}
+	if err != nil {
+		m.log.WarnContext(ctx, "the nodes of a changed flavor are compared with the next look only", "flavor", id, "error", err.Error())
+	}
+	m.wake()
 }
 
 func installedThere(name string, nodes []string) error {
@@ -198,7 +219,7 @@ func (m *Market) nodesNow(ctx context.Context, f flavor.Flavor) ([]string, error
 	if err != nil {
 		return nil, err
 	}
-	return nodesOf(f, m.look(ctx, regions, true)), nil
+	return nodesOf(f, m.look(ctx, regions, alone)), nil
 }
 
 // nodesOf is f's nodes as the looks tell, and as f.Nodes has those regions that
@@ -245,11 +266,11 @@ func (m *Market) spread(ctx context.Context, f flavor.Flavor) error {
 	}
 	return several("the catalogue is changed, but not every node", m.each(ctx, looks, func(ctx context.Context, l *look) error {
 		id := created[l.region.Name]
-		done, err := m.writing(ctx, l.region.Name, f.Name)
+		w, err := m.writing(ctx, l.region.Name, f.Name)
 		if err != nil {
 			return err
 		}
-		defer done()
+		defer w.done()
 		// Another manager may have changed it again, and spread that already.
 		f, err := m.PromotedFlavor(ctx, f.ID)
 		if err != nil {
@@ -265,6 +286,6 @@ func (m *Market) spread(ctx context.Context, f flavor.Flavor) error {
 		case !samePlace(nf.Spec, f.Spec):
 			return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s", l.region.Name, id, f.Name, differing(f.Spec, nf.Spec))
 		}
-		return m.inPlace(ctx, compute, l.region.Name, nf, f.Spec)
+		return m.inPlace(ctx, w, compute, nf, f.Spec)
 	}))
 }

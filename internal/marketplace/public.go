@@ -4,8 +4,10 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
 )
 
@@ -20,41 +22,36 @@ type Filter struct {
 // Listing is what Flavors found.
 type Listing struct {
 	Flavors     []flavor.Flavor // in order
-	Unreachable []string        // regions that could not be asked, sorted
+	Unreachable []string        // regions that were not seen lately, sorted
+	Age         time.Duration   // of the oldest look that the list rests on, at the other regions
 }
 
-// Flavors lists the public flavors and the private ones of the regions p owns.
-// Every region is asked, side by side; what is known of those that do not
-// answer is shown. CodeUnreachable only where that is nothing at all.
+// Flavors lists the public flavors and the private ones of the regions p owns, as
+// the regions were last seen. With filter.Fresh, and for whom a region's owner may
+// be, they are asked now, as are those that were never seen. What is known of
+// those that do not answer is shown. CodeUnreachable only where that is nothing
+// at all.
 func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter) (Listing, error) {
-	regions, err := m.regions(ctx)
+	inv, err := m.inventory(ctx, p, filter.Fresh)
 	if err != nil {
 		return Listing{}, err
 	}
-	fresh := filter.Fresh && len(where(p, flavor.AskRegions, regions)) > 0
-	looks := m.look(ctx, regions, fresh)
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
 		return Listing{}, err
 	}
-	list := Listing{Flavors: []flavor.Flavor{}}
-	for _, f := range cat.Flavors {
-		f.Nodes = nodesOf(f, looks)
-		list.Flavors = append(list.Flavors, f)
-	}
-	for _, r := range regions {
-		l := looks[r.Name]
-		if l.err != nil {
-			list.Unreachable = append(list.Unreachable, r.Name)
-		} else if p.Can(flavor.ReadPrivate, r.Name) {
-			for _, nf := range l.flavors {
-				if f := view(cat, r.Name, nf); !f.Public {
+	list := Listing{Flavors: slices.Clone(cat.Flavors)}
+	list.Unreachable, list.Age = m.lately(inv)
+	for _, l := range inv.Looks {
+		if p.Can(flavor.ReadPrivate, l.Region) {
+			for _, nf := range l.Flavors {
+				if f := view(cat, l.Region, nf.NovaFlavor); !f.Public {
 					list.Flavors = append(list.Flavors, f)
 				}
 			}
 		}
 	}
-	if len(list.Flavors) == 0 && len(regions) > 0 && len(list.Unreachable) == len(regions) {
+	if len(list.Flavors) == 0 && len(inv.Looks) > 0 && len(list.Unreachable) == len(inv.Looks) {
 		return list, flavor.Errorf(flavor.CodeUnreachable, "no region answers, and the catalogue is empty: GET /v1/infrastructures tells why")
 	}
 	list.Flavors = slices.DeleteFunc(list.Flavors, func(f flavor.Flavor) bool {
@@ -62,6 +59,52 @@ func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter)
 	})
 	slices.SortFunc(list.Flavors, flavor.Compare)
 	return list, nil
+}
+
+// inventory is what is known of the regions. Those that were never seen are asked
+// first; fresh asks all that p may have asked.
+func (m *Market) inventory(ctx context.Context, p flavor.Principal, fresh bool) (*store.Inventory, error) {
+	inv, err := m.store.Inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	asked := func(l *flavor.Look) bool { return l.LookedAt.IsZero() || fresh && p.Can(flavor.AskRegions, l.Region) }
+	if !slices.ContainsFunc(inv.Looks, asked) {
+		return inv, nil
+	}
+	regions, err := m.regions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	regions = slices.DeleteFunc(regions, func(r flavor.Region) bool {
+		l := inv.Of(r.Name)
+		return l != nil && !asked(l)
+	})
+	how := brief
+	if fresh {
+		how = whole
+	}
+	m.look(ctx, regions, how) // and write down what is there
+	return m.store.Inventory(ctx)
+}
+
+// lately tells which regions were not seen lately, and how old the oldest look at
+// the others is. One that could not be asked the last time, or whose sweep is
+// overdue by more than two, was not.
+func (m *Market) lately(inv *store.Inventory) (unseen []string, age time.Duration) {
+	now := m.now()
+	for _, l := range inv.Looks {
+		if !m.seenLately(l) {
+			unseen = append(unseen, l.Region)
+		} else {
+			age = max(age, now.Sub(l.SeenAt))
+		}
+	}
+	return unseen, age
+}
+
+func (m *Market) seenLately(l *flavor.Look) bool {
+	return l.Error == "" && !m.flights.isHung(l.Region) && !l.SeenAt.IsZero() && m.now().Sub(l.SeenAt) < 3*m.sweep+m.timeout
 }
 
 // view is a region's flavor as the Private group shows it: Nova's own id and
@@ -91,6 +134,15 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, 
 	if err != nil {
 		return found{}, err
 	}
+	if _, ok := cat.ByID(id); !ok {
+		// Another process may have put it there since.
+		if cat, err = m.store.CatalogueNow(ctx); err != nil {
+			return found{}, err
+		}
+	}
+	if f, ok := cat.ByID(id); ok && node == "" {
+		return found{Flavor: f}, nil
+	}
 	regions, err := m.regions(ctx)
 	if err != nil {
 		return found{}, err
@@ -102,11 +154,38 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, 
 		return found{Flavor: f}, nil
 	}
 	mine := slices.DeleteFunc(where(p, flavor.ReadPrivate, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
-	looks := m.look(ctx, mine, false)
+	if !act && flavor.IsUUID(id) {
+		// One id for one flavor: what was seen of it says enough to read it.
+		inv, err := m.store.Inventory(ctx)
+		if err != nil {
+			return found{}, err
+		}
+		if f, err := m.findIn(cat, mine, lastLooks(mine, inv), id, act); err == nil {
+			return f, nil
+		}
+	}
+	looks := m.look(ctx, mine, brief)
 	// The looks may have changed what is known of the nodes.
 	if cat, err = m.store.Catalogue(ctx); err != nil {
 		return found{}, err
 	}
+	return m.findIn(cat, mine, looks, id, act)
+}
+
+// lastLooks are what was seen of these regions, as if they had just been asked.
+func lastLooks(regions []flavor.Region, inv *store.Inventory) map[string]*look {
+	looks := make(map[string]*look, len(regions))
+	for _, r := range regions {
+		looks[r.Name] = &look{region: r}
+		if known := inv.Of(r.Name); known != nil {
+			looks[r.Name].recalled(known.Flavors)
+		}
+	}
+	return looks
+}
+
+// findIn is find, where the regions that are the caller's have been looked at.
+func (m *Market) findIn(cat *store.Catalogue, mine []flavor.Region, looks map[string]*look, id string, act bool) (found, error) {
 	var public, private matches
 	var down []string
 	for _, r := range mine {
@@ -157,18 +236,15 @@ func (ms *matches) add(region string, f found) {
 	}
 }
 
-// Flavor is the one that id means to p; see find.
-func (m *Market) Flavor(ctx context.Context, p flavor.Principal, id, node string) (flavor.Flavor, error) {
+// Flavor is the one that id means to p; see find. fresh is Filter.Fresh.
+func (m *Market) Flavor(ctx context.Context, p flavor.Principal, id, node string, fresh bool) (flavor.Flavor, error) {
+	if fresh {
+		if _, err := m.inventory(ctx, p, fresh); err != nil {
+			return flavor.Flavor{}, err
+		}
+	}
 	f, err := m.find(ctx, p, id, node, false)
-	if err != nil || f.region != "" {
-		return f.Flavor, err
-	}
-	regions, err := m.regions(ctx)
-	if err != nil {
-		return f.Flavor, err
-	}
-	f.Nodes = nodesOf(f.Flavor, m.look(ctx, regions, false))
-	return f.Flavor, nil
+	return f.Flavor, err
 }
 
 // CreateFlavor creates a flavor in a region that p owns, with the region's
@@ -213,15 +289,29 @@ func (m *Market) CreateFlavor(ctx context.Context, p flavor.Principal, patch fla
 		}
 		return view(cat, r.Name, nf), nil
 	}
-	f, err := m.publish(ctx, nf, r.Name, false, true)
+	f, err := m.publish(ctx, nf, r.Name, false, true, func(*store.Tx, flavor.Flavor) error { return nil })
 	if err != nil {
-		if undo := compute.Delete(context.WithoutCancel(ctx), nf.ID); undo != nil {
+		if undo := m.undoCreate(context.WithoutCancel(ctx), compute, r.Name, nf); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor that could not be published is left behind, private", "region", r.Name, "id", nf.ID, "error", undo.Error())
 		} else {
 			m.done(ctx, inNova{region: r.Name, id: nf.ID, before: nf.Audited()})
 		}
 	}
 	return f, err
+}
+
+// undoCreate deletes a flavor that was created just now.
+func (m *Market) undoCreate(ctx context.Context, compute *openstack.Compute, region string, nf flavor.NovaFlavor) error {
+	w, err := m.writing(ctx, region, nf.Name)
+	if err != nil {
+		return err
+	}
+	defer w.done()
+	if err := w.surely(ctx, func() error { return compute.Delete(ctx, nf.ID) }); err != nil {
+		return err
+	}
+	w.hasNot(nf.ID)
+	return nil
 }
 
 // regionForNew is the region a POST /v1/flavors means.
@@ -265,8 +355,9 @@ func unknownNode(name string) *flavor.Error {
 }
 
 // publish puts a region's flavor into the catalogue, or finds that it is there
-// already; and promotes it. created says that we created it in Nova just now.
-func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region string, promoted, created bool) (f flavor.Flavor, err error) {
+// already; and promotes it; and does also in the same transaction. created says
+// that we created it in Nova just now.
+func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region string, promoted, created bool, also func(*store.Tx, flavor.Flavor) error) (f flavor.Flavor, err error) {
 	write := func(tx *store.Tx) error {
 		changes, err := tx.Changes()
 		if err != nil {
@@ -285,8 +376,10 @@ func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region strin
 		if err := putUnlessThere(tx, row); err != nil {
 			return err
 		}
-		f, err = tx.Flavor(f.ID)
-		return err
+		if f, err = tx.Flavor(f.ID); err != nil {
+			return err
+		}
+		return also(tx, f)
 	}
 	err = m.store.Write(ctx, write)
 	if flavor.CodeOf(err) == flavor.CodeConflict {
@@ -341,62 +434,75 @@ func publishable(tx *store.Tx, id string, spec flavor.Spec) (same flavor.Flavor,
 }
 
 // ChangeFlavor publishes, promotes and installs. Everything is checked first,
-// in the contract's order, and nothing is done unless all passes.
-func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch) (flavor.Flavor, error) {
+// in the contract's order, and nothing is done unless all passes. With later the
+// caller does not wait for the installs: the operation tells of them, nil where
+// there was nothing to install.
+func (m *Market) ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch, later bool) (flavor.Flavor, *flavor.Operation, error) {
+	f, targets, publish, promote, err := m.checkChange(ctx, p, id, node, patch, later)
+	if err != nil {
+		return flavor.Flavor{}, nil, err
+	}
+	w := &wish{m: m, by: p, later: later, looks: targets}
+	if publish {
+		if err := m.publishFound(ctx, &f, promote, w.in); err != nil {
+			return flavor.Flavor{}, nil, err
+		}
+	}
+	return m.installFound(ctx, f, w, publish)
+}
+
+// checkChange finds out what ChangeFlavor is to do, and refuses what it may not.
+func (m *Market) checkChange(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch, later bool) (f found, targets []*look, publish, promote bool, err error) {
+	refused := func(err error) (found, []*look, bool, bool, error) { return found{}, nil, false, false, err }
 	yes := func(b *bool) bool { return b != nil && *b }
 	if yes(patch.Promoted) && patch.Public != nil && !*patch.Public {
-		return flavor.Flavor{}, flavor.Invalid("public: a promoted flavor is public; leave public out or make it true")
+		return refused(flavor.Invalid("public: a promoted flavor is public; leave public out or make it true"))
 	}
 	if err := patch.Validate(); err != nil {
-		return flavor.Flavor{}, err
+		return refused(err)
 	}
-	f, err := m.find(ctx, p, id, node, true)
+	f, err = m.find(ctx, p, id, node, true)
 	if err != nil {
-		return flavor.Flavor{}, err
+		return refused(err)
 	}
 	if patch.ID != nil && *patch.ID == id {
 		patch.ID = nil // a node's own id, as its region shows it
 	}
 	if err := unchangeable(f, patch); err != nil {
-		return flavor.Flavor{}, err
+		return refused(err)
 	}
-	promote := yes(patch.Promoted) && !f.Promoted
+	promote = yes(patch.Promoted) && !f.Promoted
 	if promote {
 		if err := p.May(flavor.PromoteFlavor); err != nil {
-			return flavor.Flavor{}, err
+			return refused(err)
 		}
 	}
 	regions, err := m.regions(ctx)
 	if err != nil {
-		return flavor.Flavor{}, err
+		return refused(err)
 	}
-	targets, err := m.targets(ctx, p, f, regions, patch.Nodes)
+	targets, err = m.targets(ctx, p, f, regions, patch.Nodes, later)
 	if err != nil {
-		return flavor.Flavor{}, err
+		return refused(err)
 	}
 	if err := takenBack(p, f, patch); err != nil {
-		return flavor.Flavor{}, err
+		return refused(err)
 	}
-	publish := promote || yes(patch.Public) && f.region != ""
+	publish = promote || yes(patch.Public) && f.region != ""
 	if publish && f.region != "" {
 		if err := p.May(flavor.PublishFlavor, f.region); err != nil {
-			return flavor.Flavor{}, err
+			return refused(err)
 		}
 	}
 	if publish {
 		if err := m.mayPublish(ctx, f); err != nil {
-			return flavor.Flavor{}, err
+			return refused(err)
 		}
 	}
 	if err := m.inTheWay(ctx, f, publish, targets); err != nil {
-		return flavor.Flavor{}, err
+		return refused(err)
 	}
-	if publish {
-		if err := m.publishFound(ctx, &f, promote); err != nil {
-			return flavor.Flavor{}, err
-		}
-	}
-	return m.installFound(ctx, f, targets, publish)
+	return f, targets, publish, promote, nil
 }
 
 // takenBack refuses to unpublish and to unpromote: 403 to who owns no node.
@@ -447,11 +553,11 @@ func (m *Market) lookAgain(ctx context.Context, f flavor.Flavor, l *look) *look 
 	if l.err != nil || l.conflict(f) == nil {
 		return l
 	}
-	done, err := m.writing(ctx, l.region.Name, f.Name)
+	w, err := m.writing(ctx, l.region.Name, f.Name)
 	if err != nil {
 		return &look{region: l.region, err: err}
 	}
-	defer done()
+	defer w.done()
 	return m.ask(ctx, l.region)
 }
 
@@ -475,7 +581,9 @@ func unchangeable(f found, patch flavor.Patch) error {
 
 // targets looks at the regions that a PUT names as nodes. One that has the
 // flavor already asks for no right and is left out, unless p owns it.
-func (m *Market) targets(ctx context.Context, p flavor.Principal, f found, regions []flavor.Region, nodes *[]string) ([]*look, error) {
+// Who does not wait for the installs waits a part of the time limit for the looks:
+// a region that cannot be asked may still be told later.
+func (m *Market) targets(ctx context.Context, p flavor.Principal, f found, regions []flavor.Region, nodes *[]string, later bool) ([]*look, error) {
 	if nodes == nil {
 		return nil, nil
 	}
@@ -491,7 +599,13 @@ func (m *Market) targets(ctx context.Context, p flavor.Principal, f found, regio
 	}
 	asked := slices.DeleteFunc(slices.Clone(regions), func(r flavor.Region) bool { return !slices.Contains(wanted, r.Name) })
 	looks := map[string]*look{}
-	for name, l := range m.look(ctx, asked, true) {
+	looking := ctx
+	if later {
+		var cancel context.CancelFunc
+		looking, cancel = context.WithTimeout(ctx, m.timeout/5)
+		defer cancel()
+	}
+	for name, l := range m.look(looking, asked, alone) {
 		own := *l // the look is shared with others who asked
 		looks[name] = &own
 	}
@@ -523,10 +637,11 @@ func (m *Market) mayPublish(ctx context.Context, f found) error {
 	})
 }
 
-// publishFound publishes a private flavor, promotes one of the catalogue, or both.
-func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error {
+// publishFound publishes a private flavor, promotes one of the catalogue, or both;
+// and does also in the same transaction.
+func (m *Market) publishFound(ctx context.Context, f *found, promote bool, also func(*store.Tx, flavor.Flavor) error) error {
 	if f.region == "" {
-		return m.promoteFound(ctx, f)
+		return m.promoteFound(ctx, f, also)
 	}
 	r, err := m.region(ctx, f.region)
 	if err != nil {
@@ -535,11 +650,11 @@ func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error
 	ctx, cancel := context.WithTimeout(ctx, m.timeout)
 	defer cancel()
 	// It may have been deleted or changed since it was found.
-	done, err := m.writing(ctx, f.region, f.Name)
+	w, err := m.writing(ctx, f.region, f.Name)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer w.done()
 	now, err := m.clouds.Service(r).Get(ctx, f.ID)
 	if err != nil {
 		return err
@@ -547,7 +662,7 @@ func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error
 	if !now.Equal(f.Spec) {
 		return flavor.Conflict("%s: somebody changed the flavor %q meanwhile: %s; read it again", f.region, f.ID, differing(f.Spec, now.Spec))
 	}
-	published, err := m.publish(ctx, now, f.region, promote, false)
+	published, err := m.publish(ctx, now, f.region, promote, false, also)
 	if err != nil {
 		return err
 	}
@@ -556,7 +671,7 @@ func (m *Market) publishFound(ctx context.Context, f *found, promote bool) error
 }
 
 // promoteFound promotes a flavor of the catalogue.
-func (m *Market) promoteFound(ctx context.Context, f *found) error {
+func (m *Market) promoteFound(ctx context.Context, f *found, also func(*store.Tx, flavor.Flavor) error) error {
 	return m.store.Write(ctx, func(tx *store.Tx) error {
 		now, err := tx.Flavor(f.ID)
 		if flavor.CodeOf(err) == flavor.CodeNotFound {
@@ -570,32 +685,42 @@ func (m *Market) promoteFound(ctx context.Context, f *found) error {
 			return err
 		}
 		f.Flavor = now
-		return nil
+		return also(tx, now)
 	})
 }
 
-// installFound installs f in the targets and is f as it is afterwards: where it
-// has just been published, with all the regions that turn out to have it.
-func (m *Market) installFound(ctx context.Context, f found, targets []*look, published bool) (flavor.Flavor, error) {
+// installFound installs f where w wants it, and is f as it is afterwards: where it
+// has just been published, with all the regions that turn out to have it. Whoever
+// does not wait gets the operation.
+func (m *Market) installFound(ctx context.Context, f found, w *wish, published bool) (flavor.Flavor, *flavor.Operation, error) {
 	if f.region != "" {
-		return f.Flavor, nil // inTheWay has let no target through but its own region
+		return f.Flavor, nil, nil // inTheWay has let no target through but its own region
 	}
-	if err := several("not installed everywhere", m.installAll(ctx, f.Flavor, targets)); err != nil {
-		return flavor.Flavor{}, err
+	if !published {
+		if err := m.store.Write(ctx, func(tx *store.Tx) error { return w.in(tx, f.Flavor) }); err != nil {
+			return flavor.Flavor{}, nil, err
+		}
+	}
+	if err := several("not installed everywhere", w.grant(ctx, f.Flavor)); err != nil {
+		return flavor.Flavor{}, nil, err
 	}
 	if published {
 		regions, err := m.regions(ctx)
 		if err != nil {
-			return flavor.Flavor{}, err
+			return flavor.Flavor{}, nil, err
 		}
-		m.look(ctx, regions, false) // and remember what is there
+		m.look(ctx, regions, brief) // and remember what is there
 	}
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
-		return flavor.Flavor{}, err
+		return flavor.Flavor{}, nil, err
 	}
-	if now, ok := cat.ByID(f.ID); ok {
-		return now, nil
+	now, ok := cat.ByID(f.ID)
+	if !ok {
+		now = f.Flavor
 	}
-	return f.Flavor, nil
+	if w.later {
+		return now, w.operation, nil
+	}
+	return now, nil, nil
 }

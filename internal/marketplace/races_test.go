@@ -68,7 +68,7 @@ func TestWhatWeCreatedIsMarked(t *testing.T) {
 	t.Run("adopted, gone, installed", func(t *testing.T) {
 		w := newWorld(t, 10*time.Second, "Trento")
 		w.cloud.AddFlavor("Trento", flavor.NovaFlavor{ID: "0b1f2c3d-0000-4000-8000-000000000001", Spec: spec("x"), IsPublic: true})
-		f, err := w.ChangeFlavor(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
+		f, err := w.change(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestDeletingARegionDuringAnInstall(t *testing.T) {
 			once.Do(func() {
 				rec := httptest.NewRecorder()
 				nova.ServeHTTP(rec, req)
-				if err := w.Market.install(t.Context(), f, &look{region: r}); err != nil {
+				if err := w.Market.install(t.Context(), f, &look{region: r}, false); err != nil {
 					t.Error(err)
 				}
 				maps.Copy(rw.Header(), rec.Header())
@@ -138,11 +138,11 @@ func TestAllNodesVanishAtOnce(t *testing.T) {
 		for _, r := range []string{"Spain2", "Trento"} {
 			w.cloud.AddFlavor(r, flavor.NovaFlavor{ID: "0b1f2c3d-0000-4000-8000-000000000001", Spec: spec("pub"), IsPublic: true})
 		}
-		f, err := w.ChangeFlavor(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
+		f, err := w.change(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := w.Flavors(t.Context(), trento, Filter{}); err != nil {
+		if _, err := w.Flavors(t.Context(), trento, Filter{Fresh: true}); err != nil {
 			t.Fatal(err)
 		}
 		if rows := w.rows(t, f.ID); len(rows) != 2 {
@@ -150,7 +150,7 @@ func TestAllNodesVanishAtOnce(t *testing.T) {
 		}
 		w.cloud.DeleteFlavor("Spain2", "0b1f2c3d-0000-4000-8000-000000000001")
 		w.cloud.DeleteFlavor("Trento", "0b1f2c3d-0000-4000-8000-000000000001")
-		if _, err := w.Flavors(t.Context(), trento, Filter{}); err != nil {
+		if _, err := w.Flavors(t.Context(), trento, Filter{Fresh: true}); err != nil {
 			t.Fatal(err)
 		}
 		if rows := w.rows(t, f.ID); len(rows) != 1 {
@@ -219,7 +219,7 @@ func TestPublishingWhatGoesMeanwhile(t *testing.T) {
 					happen(w)
 				}
 			})
-			if f, err := w.ChangeFlavor(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)}); err == nil {
+			if f, err := w.change(t.Context(), trento, "0b1f2c3d-0000-4000-8000-000000000001", "", flavor.Patch{Public: new(true)}); err == nil {
 				t.Errorf("published %+v, which no region has", f)
 			}
 		})
@@ -235,7 +235,7 @@ func TestRetiringDuringAnInstall(t *testing.T) {
 	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Retired: new(true)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Market.install(t.Context(), f, l); flavor.CodeOf(err) != flavor.CodeConflict || len(w.cloud.Flavors("Trento")) > 0 {
+	if err := w.Market.install(t.Context(), f, l, false); flavor.CodeOf(err) != flavor.CodeConflict || len(w.cloud.Flavors("Trento")) > 0 {
 		t.Errorf("got %v, %+v", err, w.cloud.Flavors("Trento"))
 	}
 }
@@ -277,7 +277,7 @@ func TestAnInstallDuringAnUninstall(t *testing.T) {
 			for len(w.rows(t, f.ID)) > 1 && req.Context().Err() == nil {
 				runtime.Gosched() // Trento's removal is under way beside this one
 			}
-			if err := w.Market.install(t.Context(), f, &look{region: r}); err != nil {
+			if err := w.Market.install(t.Context(), f, &look{region: r}, false); err != nil {
 				t.Error(err)
 			}
 		}
@@ -298,7 +298,7 @@ func TestALookTellsRefusedFromUnreachable(t *testing.T) {
 	if _, err := w.ChangeInfrastructure(t.Context(), manager, "Trento", flavor.RegionPatch{Password: new(flavor.Secret("wrong"))}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Flavors(t.Context(), manager, Filter{}); err != nil && flavor.CodeOf(err) != flavor.CodeUnreachable {
+	if _, err := w.Flavors(t.Context(), manager, Filter{Fresh: true}); err != nil && flavor.CodeOf(err) != flavor.CodeUnreachable {
 		t.Fatal(err)
 	}
 	r, err := w.Infrastructure(t.Context(), manager, "Trento")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/openstack"
@@ -30,14 +31,18 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 		return err
 	}
 	mine := slices.DeleteFunc(where(p, flavor.DeleteFlavor, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
-	looks := m.look(ctx, mine, true)
+	looks := m.look(ctx, mine, alone)
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
 	var has []string
 	var down *look
 	for _, r := range mine {
 		l := looks[r.Name]
 		_, there := l.node(f.Flavor)
 		switch {
-		case there, slices.Contains(f.Nodes, r.Name): // also one that vanished: its row is to go
+		case there, noted(cat, f.ID, r.Name): // also one that vanished: its row is to go
 			has = append(has, r.Name)
 		case l.err != nil:
 			down = l
@@ -47,7 +52,10 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 	case len(has) > 1:
 		return flavor.Invalid("node: %q is in %s: say which with ?node=REGION", f.Name, strings.Join(has, ", "))
 	case len(has) == 1:
-		return m.removeFrom(ctx, f.Flavor, looks[has[0]])
+		return m.removeOne(ctx, p, f.Flavor, looks[has[0]])
+	case f.Promoted && node != "" && m.policy.Installs(f.Flavor, node):
+		// It is not there yet, and is not to be.
+		return m.refuse(ctx, p, f.Flavor, node)
 	case down != nil:
 		return down.err
 	case p.Can(flavor.DropFlavor) && !f.Promoted && node == "":
@@ -58,6 +66,52 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 		return flavor.Forbidden("%s does not have %q", node, f.Name)
 	}
 	return flavor.Forbidden("%s owns no region that has %q", p.Name, f.Name)
+}
+
+// noted says whether it is written down that a region has a flavor, or had it
+// until somebody deleted it.
+func noted(cat *store.Catalogue, id, region string) bool {
+	_, drifted := cat.DriftIn(id, region)
+	return drifted || slices.ContainsFunc(cat.Installed(id), func(i flavor.Installation) bool { return i.Region == region })
+}
+
+// refuse notes that p does not want f in region, where it would be installed by
+// itself.
+func (m *Market) refuse(ctx context.Context, p flavor.Principal, f flavor.Flavor, region string) error {
+	return m.store.Write(ctx, func(tx *store.Tx) error { return refuseIn(tx, p, f, region, m.now()) })
+}
+
+func refuseIn(tx *store.Tx, p flavor.Principal, f flavor.Flavor, region string, now time.Time) error {
+	if !f.Promoted {
+		return nil
+	}
+	return tx.PutRefusal(flavor.Refusal{FlavorID: f.ID, Region: region, Caller: p.Provider + "/" + p.ID, At: now})
+}
+
+// removeOne removes f from one region for good, as p wants it, and waits for that.
+func (m *Market) removeOne(ctx context.Context, p flavor.Principal, f flavor.Flavor, l *look) error {
+	return m.removing(ctx, p, f, l, func(ctx context.Context) error { return m.removeFrom(ctx, f, l) })
+}
+
+// removing writes down that p wants f out of l's region, and that it is not to come
+// back by itself, does it, and notes what came of it.
+func (m *Market) removing(ctx context.Context, p flavor.Principal, f flavor.Flavor, l *look, do func(context.Context) error) error {
+	o := operation(flavor.Remove, p, f, []string{l.region.Name})
+	err := m.store.Write(ctx, func(tx *store.Tx) (err error) {
+		if err := refuseIn(tx, p, f, l.region.Name, m.now()); err != nil {
+			return err
+		}
+		o, err = tx.InsertOperation(o, m.claim())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err = l.err; err == nil {
+		err = do(ctx)
+	}
+	m.endNode(ctx, o, o.Nodes[0], err, false)
+	return err
 }
 
 // removeFrom removes f from a region as its service account, then from the
@@ -90,6 +144,9 @@ func (m *Market) nodeID(ctx context.Context, f flavor.Flavor, l *look) (string, 
 			return i.NodeID, nil
 		}
 	}
+	if d, drifted := cat.DriftIn(f.ID, l.region.Name); drifted {
+		return d.NodeID, nil
+	}
 	return f.ID, nil
 }
 
@@ -103,20 +160,27 @@ func (m *Market) deletePrivate(ctx context.Context, f found) error {
 
 // deleteUnlisted deletes a flavor that is in no catalogue; already gone is fine.
 func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute, region string, spec flavor.Spec, id string) error {
-	done, err := m.writing(ctx, region, spec.Name)
+	w, err := m.writing(ctx, region, spec.Name)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer w.done()
 	change := inNova{region: region, id: id, before: spec.Audited()}
 	if err := m.begin(ctx, change); err != nil {
+		return err
+	}
+	if err := w.sure(ctx); err != nil {
 		return err
 	}
 	if err := compute.Delete(ctx, id); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 		return err
 	}
+	w.hasNot(id)
 	var bound []flavor.Installation
 	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+		if err := w.hold(tx); err != nil {
+			return err
+		}
 		rows, err := tx.InstallationsIn(region)
 		if err != nil {
 			return err
@@ -124,7 +188,13 @@ func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute,
 		// It was a node once, and was changed since.
 		bound = slices.DeleteFunc(rows, func(i flavor.Installation) bool { return i.NodeID != id })
 		for _, i := range bound {
+			if err := m.refuseBound(ctx, tx, i); err != nil {
+				return err
+			}
 			if err := tx.DeleteInstallation(i.FlavorID, region); err != nil {
+				return err
+			}
+			if _, err := tx.DropDrift(i.FlavorID, region); err != nil {
 				return err
 			}
 		}
@@ -142,6 +212,16 @@ func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute,
 		}
 	}
 	return nil
+}
+
+// refuseBound notes that what is deleted on purpose is not to come back by itself.
+func (m *Market) refuseBound(ctx context.Context, tx *store.Tx, i flavor.Installation) error {
+	f, err := tx.Flavor(i.FlavorID)
+	if err != nil {
+		return err
+	}
+	by, _ := flavor.ActorOf(ctx)
+	return refuseIn(tx, flavor.Principal{Provider: by.Provider, ID: by.ID}, f, i.Region, m.now())
 }
 
 // forgetChange drops the stored change of a flavor that was deleted on purpose:
@@ -182,14 +262,14 @@ func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id stri
 	if err != nil {
 		return err
 	}
-	looks := m.look(ctx, regions, true)
+	looks := m.look(ctx, regions, alone)
 	nodes := nodesOf(f, looks)
 	if len(nodes) > 0 && !uninstall {
 		return flavor.Errorf(flavor.CodeNotAllowed, "%q is installed in %s: ?uninstall=true removes it from there first", f.Name, strings.Join(nodes, ", "))
 	}
 	none := f.Nodes // they have just been asked, and are none
 	if uninstall {
-		removed, err := m.uninstall(ctx, f, looks)
+		removed, err := m.uninstall(ctx, p, f, looks)
 		if err != nil {
 			return err
 		}
@@ -213,7 +293,7 @@ func (m *Market) DeletePromoted(ctx context.Context, p flavor.Principal, id stri
 // uninstall removes f from all its nodes side by side, and tells which. A node
 // that we created and someone changed since is told, and left; one that was
 // adopted is theirs.
-func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[string]*look) (removed []string, err error) {
+func (m *Market) uninstall(ctx context.Context, p flavor.Principal, f flavor.Flavor, looks map[string]*look) (removed []string, err error) {
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
 		return nil, err
@@ -225,15 +305,20 @@ func (m *Market) uninstall(ctx context.Context, f flavor.Flavor, looks map[strin
 		}
 	}
 	var targets []*look
+	var regions []string
 	for _, n := range nodes {
 		if l := looks[n]; l != nil {
-			targets = append(targets, l)
+			targets, regions = append(targets, l), append(regions, n)
 		}
 	}
-	return nodes, several("not removed everywhere; the flavor stays in the catalogue", m.each(ctx, targets, func(ctx context.Context, l *look) error {
-		if l.err != nil {
-			return l.err
-		}
+	if len(targets) == 0 {
+		return nodes, nil
+	}
+	o, err := m.want(ctx, operation(flavor.Unlist, p, f, regions))
+	if err != nil {
+		return nil, err
+	}
+	return nodes, several("not removed everywhere; the flavor stays in the catalogue", m.workOff(ctx, o, targets, false, func(ctx context.Context, l *look) error {
 		nodeID, err := m.nodeID(ctx, f, l)
 		if err != nil {
 			return err

@@ -19,13 +19,21 @@ type Catalogue struct {
 	Promoted      []flavor.Flavor       // those of Flavors that are promoted, the same slice as long as nothing changes
 	Installations []flavor.Installation // by flavor, then region
 
+	Drift    []flavor.Drift   // by flavor, then region
+	Refusals []flavor.Refusal // by flavor, then region
+
 	Products map[string]flavor.Product // what managers have said of them, by the flavor's id
 	Pushed   map[string]Pushed         // what UCloud's Core was told, by the flavor's id
 
 	byID, byName map[string]int
 	installed    map[string][]flavor.Installation
 	in           map[string][]flavor.Installation
+	drifted      map[string][]flavor.Drift
+	refused      map[pair]bool
 }
+
+// pair is a flavor and a region.
+type pair struct{ flavor, region string }
 
 func newCatalogue(fs []flavor.Flavor, is []flavor.Installation) *Catalogue {
 	c := &Catalogue{
@@ -64,6 +72,22 @@ func (c *Catalogue) Installed(flavorID string) []flavor.Installation { return c.
 
 // In lists what a region has, by flavor.
 func (c *Catalogue) In(region string) []flavor.Installation { return c.in[region] }
+
+// Drifted lists where a flavor is not as it was written down, by region.
+func (c *Catalogue) Drifted(flavorID string) []flavor.Drift { return c.drifted[flavorID] }
+
+// DriftIn is what is known of the drift of one node.
+func (c *Catalogue) DriftIn(flavorID, region string) (flavor.Drift, bool) {
+	for _, d := range c.drifted[flavorID] {
+		if d.Region == region {
+			return d, true
+		}
+	}
+	return flavor.Drift{}, false
+}
+
+// Refuses says whether a promoted flavor is not to be installed in region by itself.
+func (c *Catalogue) Refuses(flavorID, region string) bool { return c.refused[pair{flavorID, region}] }
 
 // revalidate is how long a snapshot is believed without a look at the version
 // row, which other processes count up.
@@ -177,6 +201,9 @@ func (s *Store) loadCatalogue(ctx context.Context, believed time.Duration) (*Cat
 			return err
 		}
 		next.Catalogue = newCatalogue(fs, is)
+		if err := tx.strays(next.Catalogue); err != nil {
+			return err
+		}
 		if next.Products, err = tx.Products(); err != nil {
 			return err
 		}
@@ -205,6 +232,24 @@ func (s *Store) loadCatalogue(ctx context.Context, believed time.Duration) (*Cat
 	}
 	c.snapshot.Store(next)
 	return next.Catalogue, nil
+}
+
+// strays reads what is not as the catalogue has it, or is not to be.
+func (tx *Tx) strays(c *Catalogue) (err error) {
+	if c.Drift, err = tx.drift(); err != nil {
+		return err
+	}
+	if c.Refusals, err = tx.refusals(); err != nil {
+		return err
+	}
+	c.drifted, c.refused = map[string][]flavor.Drift{}, map[pair]bool{}
+	for _, d := range c.Drift {
+		c.drifted[d.FlavorID] = append(c.drifted[d.FlavorID], d)
+	}
+	for _, r := range c.Refusals {
+		c.refused[pair{r.FlavorID, r.Region}] = true
+	}
+	return nil
 }
 
 // version is the catalogue's.

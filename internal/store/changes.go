@@ -57,16 +57,13 @@ type storedFlavor struct {
 	IsPublic    bool              `json:"is_public"`
 }
 
-func encodeFlavor(f flavor.NovaFlavor) (string, error) {
-	text, err := json.Marshal(storedFlavor{
+func stored(f flavor.NovaFlavor) storedFlavor {
+	return storedFlavor{
 		f.ID, f.Name, f.VCPUs, f.RAM, f.Disk, f.Swap, f.Ephemeral, f.RxTxFactor, f.Description, f.ExtraSpecs, f.IsPublic,
-	})
-	return string(text), err
+	}
 }
 
-func decodeFlavor(text string) (flavor.NovaFlavor, error) {
-	var s storedFlavor
-	err := json.Unmarshal([]byte(text), &s)
+func (s storedFlavor) flavor() flavor.NovaFlavor {
 	return flavor.NovaFlavor{
 		ID: s.ID,
 		Spec: flavor.Spec{
@@ -74,7 +71,18 @@ func decodeFlavor(text string) (flavor.NovaFlavor, error) {
 			RxTxFactor: s.RxTxFactor, Description: s.Description, ExtraSpecs: s.ExtraSpecs,
 		},
 		IsPublic: s.IsPublic,
-	}, err
+	}
+}
+
+func encodeFlavor(f flavor.NovaFlavor) (string, error) {
+	text, err := json.Marshal(stored(f))
+	return string(text), err
+}
+
+func decodeFlavor(text string) (flavor.NovaFlavor, error) {
+	var s storedFlavor
+	err := json.Unmarshal([]byte(text), &s)
+	return s.flavor(), err
 }
 
 // InsertChange stores c under a new ID; CodeConflict while that flavor of that

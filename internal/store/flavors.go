@@ -95,9 +95,15 @@ func (tx *Tx) everything() ([]flavor.Flavor, []flavor.Installation, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	altered, err := tx.altered(tx.rows())
+	if err != nil {
+		return nil, nil, err
+	}
 	nodes := map[string][]string{}
 	for _, i := range is {
-		nodes[i.FlavorID] = append(nodes[i.FlavorID], i.Region)
+		if !altered[pair{i.FlavorID, i.Region}] {
+			nodes[i.FlavorID] = append(nodes[i.FlavorID], i.Region)
+		}
 	}
 	fs := make([]flavor.Flavor, len(found))
 	for i, row := range found {
@@ -157,10 +163,29 @@ func (tx *Tx) findFlavor(column, value string) (*flavor.Flavor, error) {
 	if err != nil {
 		return nil, err
 	}
+	altered, err := tx.altered(tx.rows().Where("flavor_id = ?", f.ID))
+	if err != nil {
+		return nil, err
+	}
 	for _, i := range is {
-		f.Nodes = append(f.Nodes, i.Region)
+		if !altered[pair{i.FlavorID, i.Region}] {
+			f.Nodes = append(f.Nodes, i.Region)
+		}
 	}
 	return &f, nil
+}
+
+// altered are the nodes that are none until somebody makes them as they were.
+func (tx *Tx) altered(query *gorm.DB) (map[pair]bool, error) {
+	var rows []driftRow
+	if err := query.Where("kind = ?", string(flavor.Differs)).Find(&rows).Error; err != nil {
+		return nil, tx.wrap(err, "reading which nodes were altered")
+	}
+	set := make(map[pair]bool, len(rows))
+	for _, row := range rows {
+		set[pair{row.FlavorID, row.Region}] = true
+	}
+	return set, nil
 }
 
 // InsertFlavor puts f into the catalogue, without its Nodes; CodeConflict when

@@ -71,6 +71,15 @@ func (s *Store) ReleaseLease(ctx context.Context, l Lease) error {
 	return err
 }
 
+// DropLease ends l, and forgets that there was a lease of its name: its next owner
+// must have a name that nobody had before, for the fence begins again.
+func (s *Store) DropLease(ctx context.Context, l Lease) error {
+	return s.Write(ctx, func(tx *Tx) error {
+		err := tx.db.Where("name = ? AND owner = ? AND fence = ?", l.Name, l.Owner, l.Fence).Delete(&leaseRow{}).Error
+		return tx.wrap(err, "dropping the lease %s", l.Name)
+	})
+}
+
 func (s *Store) moveLease(ctx context.Context, l Lease, deadline string, argument int64) (held bool, err error) {
 	err = s.Write(ctx, func(tx *Tx) error {
 		set := tx.db.Exec(`UPDATE leases SET deadline = `+deadline+` WHERE name = ? AND owner = ? AND fence = ?`,

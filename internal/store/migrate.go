@@ -244,6 +244,7 @@ func (s *Store) migrated(ctx context.Context, work func(context.Context, *goose.
 		<-renewed
 		err = errors.Join(err, s.release(ctx, l))
 		s.cat.forget()
+		s.inv.snapshot.Store(nil)
 	}()
 
 	dialect := goose.DialectSQLite3

@@ -53,6 +53,7 @@ type Store struct {
 	log      *slog.Logger
 	now      func() time.Time
 	cat      catalogueCache
+	inv      inventoryCache
 	rotated  func(step string) error // nil but in tests of Rotate
 }
 
@@ -64,7 +65,7 @@ const (
 // Open opens the database, and creates the file where it is SQLite's and not
 // there yet. It does not migrate: see Up.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{driver: cfg.Driver, keyset: cfg.Keyset, log: cfg.Log, now: time.Now, cat: newCatalogueCache()}
+	s := &Store{driver: cfg.Driver, keyset: cfg.Keyset, log: cfg.Log, now: time.Now, cat: newCatalogueCache(), inv: newInventoryCache()}
 	if s.log == nil {
 		s.log = slog.Default()
 	}

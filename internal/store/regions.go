@@ -75,6 +75,14 @@ func (row *regionRow) setStatus(st flavor.RegionStatus) {
 	}
 }
 
+// lookedAt makes the status as old as the last look, which writes it down only
+// where it is another.
+func (row *regionRow) lookedAt(at *time.Time) {
+	if at != nil && row.CheckedAt != nil && at.After(*row.CheckedAt) {
+		row.CheckedAt = at
+	}
+}
+
 func (tx *Tx) region(row regionRow) (flavor.Region, error) {
 	password, err := tx.decrypt(row)
 	r := flavor.Region{
@@ -106,8 +114,17 @@ func (tx *Tx) Regions() ([]flavor.Region, error) {
 	if err := tx.rows().Order("name").Find(&found).Error; err != nil {
 		return nil, tx.wrap(err, "listing regions")
 	}
+	var looks []lookRow
+	if err := tx.db.Select("region", "looked_at").Find(&looks).Error; err != nil {
+		return nil, tx.wrap(err, "reading when the regions were looked at")
+	}
+	looked := make(map[string]*time.Time, len(looks))
+	for _, l := range looks {
+		looked[l.Region] = l.LookedAt
+	}
 	regions := make([]flavor.Region, len(found))
 	for i, row := range found {
+		row.lookedAt(looked[row.Name])
 		var err error
 		if regions[i], err = tx.region(row); err != nil {
 			return nil, err
@@ -124,6 +141,13 @@ func (tx *Tx) Region(name string) (flavor.Region, error) {
 	}
 	if row == nil {
 		return flavor.Region{}, noRegion(name)
+	}
+	l, err := tx.Look(name)
+	if err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
+		return flavor.Region{}, err
+	}
+	if !l.LookedAt.IsZero() {
+		row.lookedAt(&l.LookedAt)
 	}
 	return tx.region(*row)
 }
@@ -154,6 +178,9 @@ func (tx *Tx) InsertRegion(r flavor.Region) error {
 	}
 	err = tx.db.Create(&row).Error
 	if err == nil {
+		if err := tx.insertLook(r.Name); err != nil {
+			return err
+		}
 		return tx.auditChange(flavor.AuditedInfrastructure, "", r.Name, nil, r.Audited())
 	}
 	if !errors.Is(err, gorm.ErrDuplicatedKey) {
@@ -197,6 +224,10 @@ func (tx *Tx) UpdateRegion(r flavor.Region) error {
 	if set.Error != nil {
 		return tx.wrap(set.Error, "changing region %s", r.Name)
 	}
+	// What was found where, and as whom, it was before says nothing any more.
+	if err := tx.Outdate(r.Name); err != nil {
+		return err
+	}
 	return tx.auditChange(flavor.AuditedInfrastructure, "", r.Name, before, after)
 }
 
@@ -234,6 +265,9 @@ func (tx *Tx) DeleteRegion(name string) error {
 	if gone.Error == nil && gone.RowsAffected == 0 {
 		return noRegion(name)
 	}
-	tx.changed = true
+	tx.changed, tx.looked = true, true
+	if gone.Error == nil {
+		return tx.cancelNodes("region = ?", name)
+	}
 	return tx.wrap(gone.Error, "removing region %s", name)
 }

@@ -21,6 +21,7 @@ type Tx struct {
 	s       *Store
 	write   bool
 	changed bool  // the catalogue was
+	looked  bool  // the inventory was
 	failed  error // why nothing may be done in this transaction any more
 }
 
@@ -120,6 +121,9 @@ func (tx *Tx) run(fn func(*Tx) error) error {
 	if tx.changed {
 		// Also where it failed: whether it took place may be unknown.
 		tx.s.cat.written(version, err == nil)
+	}
+	if tx.looked {
+		tx.s.inv.writes.Add(1)
 	}
 	if err != nil {
 		return fmt.Errorf("while committing: %w", err)

@@ -1,0 +1,150 @@
+package marketplace
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/store"
+)
+
+// writer is the one who may write a flavor of some name in a region: in this
+// process, and, where others work on the same database, among them by a lease. Its
+// fence is what keeps a process that was paused from writing what another has
+// long done; a Nova knows nothing of it, so that what destroys is asked of it only
+// while the lease lasts for longer than the answer may take.
+type writer struct {
+	m       *Market
+	region  string
+	lease   *store.Lease // nil: this is the only process
+	release func()
+	put     []flavor.NovaFlavor // what the region has now
+	gone    []string            // ids that it has no more
+	wrote   bool
+}
+
+// writing holds the one writer's place for a flavor's name in a region. Call done
+// when the rows are stored too.
+func (m *Market) writing(ctx context.Context, region, name string) (*writer, error) {
+	busy := func(err error) error {
+		return flavor.Errorf(flavor.CodeUnreachable, "%s: another write of %q there did not end in time: %w", region, name, err)
+	}
+	// Nova may tell neither case nor accents apart, so neither does the lock.
+	key := region + "\x00" + fold(name)
+	release, err := m.locks.lock(ctx, key)
+	if err != nil {
+		return nil, busy(err)
+	}
+	w := &writer{m: m, region: region, release: release}
+	if m.sole {
+		return w, nil
+	}
+	if w.lease, err = m.waitForLease(ctx, key); err != nil {
+		release()
+		if errors.Is(err, errLeased) || ctx.Err() != nil {
+			err = busy(err)
+		}
+		return nil, err
+	}
+	return w, nil
+}
+
+var errLeased = errors.New("another process holds its lease")
+
+// waitForLease takes the lease of key, in the end from a process that is gone.
+func (m *Market) waitForLease(ctx context.Context, key string) (*store.Lease, error) {
+	sum := sha256.Sum256([]byte(key))
+	name, owner := "write:"+hex.EncodeToString(sum[:28]), m.instance+" "+m.newID()
+	pause := &backoff.ExponentialBackOff{InitialInterval: 10 * time.Millisecond, Multiplier: 1.5, MaxInterval: 250 * time.Millisecond, RandomizationFactor: 0.5}
+	return backoff.Retry(ctx, func() (*store.Lease, error) {
+		lease, taken, err := m.store.TakeLease(ctx, name, owner, m.claim())
+		switch {
+		case err != nil:
+			return nil, backoff.Permanent(err)
+		case !taken:
+			return nil, errLeased
+		}
+		return &lease, nil
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(m.claim()+time.Second))
+}
+
+// sure makes certain that w is the writer still, and for as long as one more call
+// of Nova may take; it is called before each that destroys or creates something.
+func (w *writer) sure(ctx context.Context) error {
+	w.wrote = true
+	if w.lease == nil {
+		return nil
+	}
+	kept, err := w.m.store.ExtendLease(ctx, *w.lease, w.m.claim())
+	if err == nil && !kept {
+		err = flavor.Errorf(flavor.CodeUnreachable, "%s: this process was too slow, and another goes on in its place", w.region)
+	}
+	return err
+}
+
+// surely does what changes something in Nova, if w is sure.
+func (w *writer) surely(ctx context.Context, do func() error) error {
+	if err := w.sure(ctx); err != nil {
+		return err
+	}
+	return do()
+}
+
+// hold makes sure that w is the writer until tx ends.
+func (w *writer) hold(tx *store.Tx) error {
+	if w.lease == nil {
+		return nil
+	}
+	return tx.Hold(*w.lease)
+}
+
+// has notes that the region has nf now.
+func (w *writer) has(nf flavor.NovaFlavor) { w.put = append(w.put, nf) }
+
+// hasNot notes that the region has no flavor with that id any more.
+func (w *writer) hasNot(id string) { w.gone = append(w.gone, id) }
+
+// done writes down what was changed in Nova, so that whoever reads sees it at
+// once, has the region looked at, and gives the place to the next.
+func (w *writer) done() {
+	ctx := flavor.WithoutActor(context.Background())
+	defer w.release()
+	if w.wrote {
+		if err := w.m.noteWritten(ctx, w); err != nil {
+			w.m.log.WarnContext(ctx, "what was changed in a region is seen with the next look only", "region", w.region, "error", err.Error())
+		}
+		w.m.wake()
+	}
+	if w.lease != nil {
+		if err := w.m.store.DropLease(ctx, *w.lease); err != nil {
+			w.m.log.WarnContext(ctx, "a lease stands until its deadline", "lease", w.lease.Name, "error", err.Error())
+		}
+	}
+}
+
+func (m *Market) noteWritten(ctx context.Context, w *writer) error {
+	cat, err := m.store.Catalogue(ctx)
+	if err != nil {
+		return err
+	}
+	return m.store.Write(ctx, func(tx *store.Tx) error {
+		if err := w.hold(tx); err != nil {
+			return err
+		}
+		if err := tx.Outdate(w.region); err != nil {
+			return err
+		}
+		all, err := tx.PatchInventory(w.region, w.put, w.gone)
+		if err != nil || all == nil {
+			return err
+		}
+		l := &look{region: flavor.Region{Name: w.region}, before: cat.In(w.region)}
+		l.recalled(all)
+		return m.noteFound(tx, w.region, compare(cat, l))
+	})
+}
