@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -62,8 +63,9 @@ func newClient(getenv func(string) string) (*client, error) {
 
 // callError is an answer that is none of success.
 type callError struct {
-	status  int
-	message string
+	status     int
+	message    string
+	retryAfter time.Duration // 0 where the answer does not say
 }
 
 func (e *callError) Error() string {
@@ -77,52 +79,79 @@ func (e *callError) Error() string {
 // that is nil. The path begins behind /v1. An answer that is none of success is a
 // *callError.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	_, err := c.conditional(ctx, method, path, "", in, out)
+	return err
+}
+
+// conditional is call with an If-Match, unless tag is empty, and with the headers of
+// the answer.
+func (c *client) conditional(ctx context.Context, method, path, tag string, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		sent, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("while writing a request: %w", err)
+			return nil, fmt.Errorf("while writing a request: %w", err)
 		}
 		body = bytes.NewReader(sent)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.at.String()+"/v1"+path, body)
 	if err != nil {
-		return fmt.Errorf("while making a request: %w", err)
+		return nil, fmt.Errorf("while making a request: %w", err)
 	}
 	req.Header.Set("Accept", "application/json")
+	// A proxy that compresses makes the tag a weak one, which If-Match never matches.
+	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "flavorsync")
+	if tag != "" {
+		req.Header.Set("If-Match", tag)
+	}
 	c.credential(req)
 	answer, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("Flavorsync cannot be reached: %w; check FLAVORSYNC_URL", err) //nolint:staticcheck // a name
+		return nil, fmt.Errorf("Flavorsync cannot be reached: %w; check FLAVORSYNC_URL", err) //nolint:staticcheck // a name
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxClientAnswer))
 	if err != nil {
-		return fmt.Errorf("while reading the answer of Flavorsync: %w", err)
+		return nil, fmt.Errorf("while reading the answer of Flavorsync: %w", err)
 	}
 	if answer.StatusCode >= 300 {
-		return &callError{answer.StatusCode, told(answer, text)}
+		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
+		return nil, &callError{answer.StatusCode, told(answer, text), time.Duration(max(seconds, 0)) * time.Second}
 	}
 	if out == nil {
-		return nil
+		return answer.Header, nil
 	}
 	if json.Unmarshal(text, out) != nil {
-		return fmt.Errorf("%s does not answer as Flavorsync does: check FLAVORSYNC_URL", c.at.Host)
+		return nil, fmt.Errorf("%s does not answer as Flavorsync does: check FLAVORSYNC_URL", c.at.Host)
 	}
-	return nil
+	return answer.Header, nil
 }
 
-// told is the message of an error's body; "" where whoever answers is no
-// Flavorsync.
+// told is the message of an error's body, with those of the nodes that failed each
+// in its own way; "" where whoever answers is no Flavorsync.
 func told(answer *http.Response, text []byte) string {
-	var body struct{ Error struct{ Message string } }
-	if json.Unmarshal(text, &body) == nil {
-		return body.Error.Message
+	var body struct {
+		Error struct {
+			Message string
+			Nodes   []struct{ Node, Message string }
+		}
 	}
-	if answer.StatusCode == http.StatusUnauthorized {
+	if json.Unmarshal(text, &body) == nil {
+		message := body.Error.Message
+		for _, n := range body.Error.Nodes {
+			if !strings.Contains(message, n.Message) {
+				message += "; " + n.Node + ": " + n.Message
+			}
+		}
+		return message
+	}
+	switch answer.StatusCode {
+	case http.StatusUnauthorized:
 		return "the credential is not accepted: check FLAVORSYNC_TOKEN, or FLAVORSYNC_USERNAME and FLAVORSYNC_PASSWORD"
+	case http.StatusMethodNotAllowed:
+		return "only a manager may do this: give a manager's FLAVORSYNC_TOKEN, or FLAVORSYNC_USERNAME and FLAVORSYNC_PASSWORD"
 	}
 	return ""
 }

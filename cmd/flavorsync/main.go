@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,9 @@ import (
 func main() {
 	if err := root().ExecuteContext(untilSignal()); err != nil {
 		fmt.Fprintln(os.Stderr, "flavorsync:", err)
+		if errors.Is(err, errDifferences) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }
@@ -49,11 +53,13 @@ in JSON and XML, described at /openapi.yaml and /flavorsync.xsd.
 
 Start with the demo: it needs no configuration and no OpenStack.
 
-The exit status is 0, or 1 after a message that says what is wrong.`,
+The exit status is 0, or 1 after a message that says what is wrong; apply --dry-run
+has 2 for what is not yet as declared.`,
 		Example: `  flavorsync demo
   flavorsync serve --config /etc/flavorsync/flavorsync.yaml
   flavorsync migrate status --config /etc/flavorsync/flavorsync.yaml
-  flavorsync region add --os-cloud trento`,
+  flavorsync region add --os-cloud trento
+  flavorsync apply -f flavors.yaml --dry-run`,
 		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -62,7 +68,7 @@ The exit status is 0, or 1 after a message that says what is wrong.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 	})
-	cmd.AddCommand(serveCommand(), migrateCommand(), keysCommand(), regionCommand(), demoCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), migrateCommand(), keysCommand(), regionCommand(), applyCommand(), demoCommand(), versionCommand())
 	return cmd
 }
 

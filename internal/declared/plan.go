@@ -29,6 +29,9 @@ type Step struct {
 	// Differences are those of the fields, of Change.
 	Differences []flavor.Difference
 	Promote     bool     // Create: create it promoted; Change: promote it
+	// Publish is, of Create, the private flavor of the first region of Install which
+	// is the wanted one, and becomes the catalogue's; nil where there is none.
+	Publish *flavor.Flavor
 	Install     []string // regions to install it in; of an unpromoted Create, the first is where it is created
 	// Blocked is why Flavorsync would refuse it; nothing of the step is done then.
 	Blocked []string
@@ -37,6 +40,7 @@ type Step struct {
 // Catalogue is what there is now.
 type Catalogue struct {
 	Flavors []flavor.Flavor // the public ones
+	Private []flavor.Flavor // that the caller sees
 	Regions []string        // that are registered; read only where the file names any
 	Mine    []string        // that the caller owns; as Regions
 }
@@ -92,9 +96,8 @@ func NewPlan(file File, now Catalogue, wish Wish) Plan {
 		}
 	}
 	for _, l := range file.LeftOut {
-		if i, ok := p.byName[l.Name]; ok && !p.taken[i] {
-			p.taken[i] = true
-			plan.Others++
+		if i, ok := p.byName[l.Name]; ok {
+			p.taken[i] = true // named, so it is not pruned
 		}
 	}
 	for i, f := range now.Flavors {
@@ -151,13 +154,25 @@ func (p *planner) create(f Flavor) Step {
 		case retire:
 			s.block("retired: only a promoted flavor is retired")
 		}
-		if i := slices.IndexFunc(s.Install, func(node string) bool { return slices.Contains(p.now.Mine, node) }); i > 0 {
-			own := s.Install[i]
-			s.Install = slices.Insert(slices.Delete(s.Install, i, i+1), 0, own)
+		first := slices.IndexFunc(s.Install, func(node string) bool { return slices.Contains(p.now.Mine, node) })
+		if i := slices.IndexFunc(p.now.Private, func(private flavor.Flavor) bool { return s.is(private) }); i >= 0 {
+			s.Publish = &p.now.Private[i]
+			first = slices.Index(s.Install, s.Publish.Nodes[0])
+		}
+		if first > 0 {
+			node := s.Install[first]
+			s.Install = slices.Insert(slices.Delete(s.Install, first, first+1), 0, node)
 		}
 	}
 	p.installable(&s, retire)
 	return s
+}
+
+// is says whether a region's own flavor is the wanted one. Where it would keep
+// another id than the declared one, it is not.
+func (s *Step) is(private flavor.Flavor) bool {
+	return len(private.Nodes) == 1 && slices.Contains(s.Install, private.Nodes[0]) && s.Wanted.Equal(private.Spec) &&
+		(s.Wanted.ID == "" || s.Wanted.ID == private.ID)
 }
 
 func (p *planner) change(f Flavor, at int) Step {

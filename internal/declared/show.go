@@ -18,7 +18,7 @@ func (p Plan) Show(w io.Writer) error {
 		p.Steps[i].show(out)
 	}
 	if p.Same > 0 {
-		fmt.Fprintf(out, "= %s as declared\n", count(p.Same, "flavor"))
+		fmt.Fprintf(out, "= %d as declared\n", p.Same)
 	}
 	for _, l := range p.LeftOut {
 		fmt.Fprintf(out, "  %s is left out of account: %s\n", shown(l.Name), l.Why)
@@ -28,7 +28,7 @@ func (p Plan) Show(w io.Writer) error {
 			shown(f.Name), has(f.Nodes), f.ID, f.ID)
 	}
 	if p.Others > 0 {
-		fmt.Fprintf(out, "  %s of the catalogue not in the file: left as they are\n", count(p.Others, "other flavor"))
+		fmt.Fprintf(out, "  %d in the catalogue only, left alone\n", p.Others)
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
@@ -48,6 +48,9 @@ func (s *Step) show(out *strings.Builder) {
 		}
 		if s.Wanted.Retired != nil && *s.Wanted.Retired {
 			fmt.Fprintf(out, "    retired: true\n")
+		}
+		if s.Publish != nil {
+			fmt.Fprintf(out, "    published as it is in %s, with the id %s\n", shown(s.Publish.Nodes[0]), s.Publish.ID)
 		}
 	case Change:
 		fmt.Fprintf(out, "~ %s\n", shown(s.Name))
@@ -82,12 +85,4 @@ func has(nodes []string) string {
 		return nodes[0] + " has it"
 	}
 	return strings.Join(nodes, ", ") + " have it"
-}
-
-// count is "1 flavor is" or "2 flavors are".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what + " is"
-	}
-	return fmt.Sprintf("%d %ss are", n, what)
 }
