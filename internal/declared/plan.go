@@ -28,11 +28,11 @@ type Step struct {
 	Found  flavor.Flavor // not of Create
 	// Differences are those of the fields, of Change.
 	Differences []flavor.Difference
-	Promote     bool     // Create: create it promoted; Change: promote it
+	Promote     bool // Create: create it promoted; Change: promote it
 	// Publish is, of Create, the private flavor of the first region of Install which
 	// is the wanted one, and becomes the catalogue's; nil where there is none.
 	Publish *flavor.Flavor
-	Install     []string // regions to install it in; of an unpromoted Create, the first is where it is created
+	Install []string // regions to install it in; of an unpromoted Create, the first is where it is created
 	// Blocked is why Flavorsync would refuse it; nothing of the step is done then.
 	Blocked []string
 }
@@ -127,7 +127,7 @@ func (p *planner) match(all []Flavor) []int {
 	meets := make([]int, len(all))
 	for i, f := range all {
 		meets[i] = -1
-		if at, ok := p.byID[f.ID]; ok {
+		if at, ok := p.byID[f.ID]; ok && f.ID != "" {
 			meets[i], p.taken[at] = at, true
 		}
 	}

@@ -35,8 +35,8 @@ type problem struct {
 const (
 	// maxProblems are told of one file; nobody reads more.
 	maxProblems = 50
-	// maxVisited bounds what aliases make of a short file.
-	maxVisited = 2_000_000
+	// maxVisited bounds the keys and values of a file, each alias written out.
+	maxVisited = 1_000_000
 )
 
 // wrong notes what is wrong at n.
@@ -69,7 +69,7 @@ func (r *reader) err() error {
 func (r *reader) follow(n *yaml.Node) *yaml.Node {
 	if r.visited++; r.visited > maxVisited {
 		if r.visited == maxVisited+1 {
-			r.wrong(n, "", "aliases make the file too long: write out what it means")
+			r.wrong(n, "", "is too long: with its aliases written out it has more than %d keys and values", maxVisited)
 		}
 		return nil
 	}

@@ -50,7 +50,7 @@ func (s *Step) show(out *strings.Builder) {
 			fmt.Fprintf(out, "    retired: true\n")
 		}
 		if s.Publish != nil {
-			fmt.Fprintf(out, "    published as it is in %s, with the id %s\n", shown(s.Publish.Nodes[0]), s.Publish.ID)
+			fmt.Fprintf(out, "    published as %s has it already, private\n", shown(s.Publish.Nodes[0]))
 		}
 	case Change:
 		fmt.Fprintf(out, "~ %s\n", shown(s.Name))
