@@ -11,6 +11,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,6 +91,8 @@ func loadV1(t *testing.T, dsn string) {
 //	vault                        starts a simulated Vault, and sets $VAULT_URI, $VAULT_TOKEN and $VAULT_CACERT
 //	novault                      stops it
 //	indented FILE                the lines of stdout that are indented, without that
+//	record VARIABLE ADDRESS      $VARIABLE is an address that hands on to ADDRESS, and is listened to
+//	recorded                     what was handed on since the last time, METHOD path, becomes stdout
 func params(dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,
@@ -149,6 +154,17 @@ func params(dir string) testscript.Params {
 			"novault": func(ts *testscript.TestScript, _ bool, _ []string) {
 				(*ts.Value(vaultKey{}).(**vaulttest.Vault)).Stop()
 			},
+			"record": func(ts *testscript.TestScript, _ bool, args []string) {
+				r := ts.Value(recorderKey{}).(*recorder)
+				r.Handler = httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: args[1]})
+				server := httptest.NewServer(r)
+				ts.Defer(server.Close)
+				ts.Setenv(args[0], server.Listener.Addr().String())
+			},
+			"recorded": func(ts *testscript.TestScript, _ bool, _ []string) {
+				_, err := io.WriteString(ts.Stdout(), ts.Value(recorderKey{}).(*recorder).since())
+				ts.Check(err)
+			},
 			"indented": func(ts *testscript.TestScript, _ bool, args []string) {
 				var found []string
 				for line := range strings.Lines(ts.ReadFile("stdout")) {
@@ -165,11 +181,37 @@ func params(dir string) testscript.Params {
 type (
 	processesKey struct{}
 	vaultKey     struct{}
+	recorderKey  struct{}
 )
+
+// recorder remembers what was asked of the handler.
+type recorder struct {
+	http.Handler
+
+	mu    sync.Mutex
+	asked strings.Builder
+}
+
+func (r *recorder) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	r.mu.Lock()
+	fmt.Fprintln(&r.asked, q.Method, q.URL.Path)
+	r.mu.Unlock()
+	r.Handler.ServeHTTP(w, q)
+}
+
+// since is what was asked since it was called last.
+func (r *recorder) since() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked := r.asked.String()
+	r.asked.Reset()
+	return asked
+}
 
 func setup(env *testscript.Env) error {
 	env.Values[processesKey{}] = map[string]*process{}
 	env.Values[vaultKey{}] = new(*vaulttest.Vault)
+	env.Values[recorderKey{}] = &recorder{}
 	// Nothing of the surroundings decides how a command behaves.
 	env.Setenv("no_proxy", "*")
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command takes a second to end

@@ -148,10 +148,10 @@ func (p *planner) create(f Flavor) Step {
 	s.Promote = f.Promoted != nil && *f.Promoted || f.Promoted == nil && (p.wish.Promote || len(f.Nodes) == 0)
 	retire := f.Retired != nil && *f.Retired
 	if !s.Promote {
-		switch {
-		case len(f.Nodes) == 0:
+		if len(f.Nodes) == 0 {
 			s.block("it is in no region yet and not to be promoted: give nodes, one of which it is created in, or promoted: true")
-		case retire:
+		}
+		if retire {
 			s.block("retired: only a promoted flavor is retired")
 		}
 		first := slices.IndexFunc(s.Install, func(node string) bool { return slices.Contains(p.now.Mine, node) })
