@@ -27,10 +27,11 @@ var update = flag.Bool("update", false, "write what the examples print into READ
 
 const root = "../../"
 
-// The addresses of the demo as README.md has them.
+// The addresses of the demo, and the command, as README.md has them.
 const (
-	shownAPI   = "127.0.0.1:8080"
-	shownCloud = "127.0.0.1:5000"
+	shownAPI     = "127.0.0.1:8080"
+	shownCloud   = "127.0.0.1:5000"
+	shownCommand = "bin/flavorsync "
 )
 
 // example is one block of commands, and the block that shows what they print.
@@ -94,7 +95,11 @@ func runExamples(t *testing.T, binary, page string) {
 	text := read(t, page)
 	examples := examplesOf(t, page, text)
 	api, cloud := startDemo(t, binary)
-	toDemo := strings.NewReplacer(shownAPI, api, shownCloud, cloud)
+	command, err := filepath.Abs(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	toDemo := strings.NewReplacer(shownAPI, api, shownCloud, cloud, shownCommand, command+" ")
 	toShown := strings.NewReplacer(api, shownAPI, cloud, shownCloud)
 
 	const ends = "\n--- end of an example, exit status "
@@ -108,7 +113,6 @@ func runExamples(t *testing.T, binary, page string) {
 	shell.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "OS_") || strings.HasPrefix(v, "FLAVORSYNC_")
 	}), "HOME="+t.TempDir(), "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
-	var err error
 	if shell.Dir, err = filepath.Abs(root); err != nil {
 		t.Fatal(err)
 	}
