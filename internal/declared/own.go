@@ -109,22 +109,30 @@ func (r *reader) uuid(n *yaml.Node, path string) string {
 
 func (r *reader) extraSpecs(n *yaml.Node, path string) map[string]string {
 	specs := map[string]string{}
-	for _, e := range r.entries(n, path) {
-		at := path + "." + e.key
-		if v, ok := r.text(e.value, at); ok {
-			r.extraSpec(e, at, specs, v)
+	all := r.entries(n, path)
+	for _, e := range all {
+		if v, ok := r.text(e.value, path+"."+e.key); ok {
+			specs[e.key] = v
 		}
 	}
-	if len(specs) > 0 {
-		r.valid(n, path, flavor.Patch{ExtraSpecs: &specs}) // all together, too
-	}
+	r.validSpecs(n, path, all, specs)
 	return specs
 }
 
-// extraSpec puts one into specs, if Nova would take it.
-func (r *reader) extraSpec(e entry, path string, specs map[string]string, value string) {
-	if r.valid(e.value, path, flavor.Patch{ExtraSpecs: &map[string]string{e.key: value}}) {
-		specs[e.key] = value
+// validSpecs tells what Nova would refuse of specs, which were read at n and have
+// some of all as their entries: each by itself, or all together.
+func (r *reader) validSpecs(n *yaml.Node, path string, all []entry, specs map[string]string) {
+	if (flavor.Patch{ExtraSpecs: &specs}).Validate() == nil {
+		return
+	}
+	before := len(r.problems)
+	for _, e := range all {
+		if v, ok := specs[e.key]; ok {
+			r.valid(e.value, path+"."+e.key, flavor.Patch{ExtraSpecs: &map[string]string{e.key: v}})
+		}
+	}
+	if len(r.problems) == before {
+		r.valid(n, path, flavor.Patch{ExtraSpecs: &specs})
 	}
 }
 

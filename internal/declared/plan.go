@@ -155,7 +155,7 @@ func (p *planner) create(f Flavor) Step {
 			s.block("retired: only a promoted flavor is retired")
 		}
 		first := slices.IndexFunc(s.Install, func(node string) bool { return slices.Contains(p.now.Mine, node) })
-		if i := slices.IndexFunc(p.now.Private, func(private flavor.Flavor) bool { return s.is(private) }); i >= 0 {
+		if i := slices.IndexFunc(p.now.Private, s.is); i >= 0 {
 			s.Publish = &p.now.Private[i]
 			first = slices.Index(s.Install, s.Publish.Nodes[0])
 		}

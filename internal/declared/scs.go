@@ -131,14 +131,12 @@ func (r *reader) scsFlavor(n *yaml.Node, path string, defaults map[string]entry)
 			if !strings.Contains(e.key, ":") {
 				r.unknown(e, path, append(slices.Clone(scsFields), "extra specs, which have a colon")...)
 			} else if v, ok := r.scalar(e.value, at); ok {
-				r.extraSpec(e, at, f.ExtraSpecs, v)
+				f.ExtraSpecs[e.key] = v
 			}
 		}
 	}
 	r.missing(n, path, all, "name", "cpus", "ram")
-	if len(f.ExtraSpecs) > 0 {
-		r.valid(n, path, flavor.Patch{ExtraSpecs: &f.ExtraSpecs})
-	}
+	r.validSpecs(n, path, all, f.ExtraSpecs)
 	return f, why
 }
 
