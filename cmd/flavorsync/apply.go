@@ -108,7 +108,7 @@ func readDeclared(path string, in io.Reader) (name string, text []byte, err erro
 // apply shows what differs and, unless it is a dry run, does it. What fails is told
 // on complaints, and the rest goes on.
 func apply(ctx context.Context, out, complaints io.Writer, c *client, file declared.File, flags applyFlags) error {
-	a := applying{client: c, out: out, complaints: complaints}
+	a := applying{client: c, out: out, complaints: complaints, wait: pause}
 	now, err := a.catalogue(ctx, file)
 	if err != nil {
 		return fmt.Errorf("nothing was done, for the catalogue cannot be read: %w", err)

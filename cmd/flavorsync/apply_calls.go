@@ -21,8 +21,7 @@ import (
 type applying struct {
 	*client
 	out, complaints io.Writer
-	// wait is for a test to replace.
-	wait func(context.Context, time.Duration) error
+	wait            func(context.Context, time.Duration) error // for a test to replace
 }
 
 const (
@@ -75,7 +74,10 @@ var errNotFlavorsync = errors.New("what answers there is no Flavorsync: check FL
 // any region, the regions.
 func (a *applying) catalogue(ctx context.Context, file declared.File) (declared.Catalogue, error) {
 	var now declared.Catalogue
-	for marker := ""; ; {
+	// What the regions have is asked of them now, once: whoever compares wants no
+	// view from before.
+	with := http.Header{"Cache-Control": {"no-cache"}}
+	for marker := ""; ; with = nil {
 		var page struct {
 			Flavors []wireFlavor `json:"flavors"`
 		}
@@ -83,7 +85,7 @@ func (a *applying) catalogue(ctx context.Context, file declared.File) (declared.
 		if marker != "" {
 			query.Set("marker", marker)
 		}
-		header, err := a.send(ctx, http.MethodGet, "/flavors?"+query.Encode(), "", nil, &page)
+		header, err := a.send(ctx, http.MethodGet, "/flavors?"+query.Encode(), with, nil, &page)
 		if err != nil {
 			return now, err
 		}
@@ -112,14 +114,14 @@ func (a *applying) catalogue(ctx context.Context, file declared.File) (declared.
 	var regions struct {
 		Infrastructures []struct{ Name string }
 	}
-	if _, err := a.send(ctx, http.MethodGet, "/regions", "", nil, &regions); err != nil {
+	if _, err := a.send(ctx, http.MethodGet, "/regions", nil, nil, &regions); err != nil {
 		return now, err
 	}
 	for _, r := range regions.Infrastructures {
 		now.Regions = append(now.Regions, r.Name)
 	}
 	var me struct{ Whoami struct{ Regions []string } }
-	if _, err := a.send(ctx, http.MethodGet, "/whoami", "", nil, &me); err != nil {
+	if _, err := a.send(ctx, http.MethodGet, "/whoami", nil, nil, &me); err != nil {
 		return now, err
 	}
 	now.Mine = me.Whoami.Regions
@@ -144,18 +146,14 @@ func nextMarker(header http.Header) string {
 
 // send is a call that waits where Flavorsync says that we are too fast: nothing was
 // done then.
-func (a *applying) send(ctx context.Context, method, path, tag string, in, out any) (http.Header, error) {
+func (a *applying) send(ctx context.Context, method, path string, with http.Header, in, out any) (http.Header, error) {
 	for try := 1; ; try++ {
-		header, err := a.conditional(ctx, method, path, tag, in, out)
+		header, err := a.callWith(ctx, method, path, with, in, out)
 		e, ok := errors.AsType[*callError](err)
 		if !ok || e.status != http.StatusTooManyRequests || e.retryAfter > maxWait || try == maxTries {
 			return header, err
 		}
-		wait := a.wait
-		if wait == nil {
-			wait = pause
-		}
-		if err := wait(ctx, max(e.retryAfter, time.Second)); err != nil {
+		if err := a.wait(ctx, max(e.retryAfter, time.Second)); err != nil {
 			return nil, err
 		}
 	}
@@ -244,7 +242,7 @@ func (a *applying) make(ctx context.Context, s *declared.Step) (flavor.Flavor, e
 		path, body["public"], body["nodes"] = "/flavors", true, s.Install[:1]
 	}
 	var made oneFlavor
-	if _, err := a.send(ctx, http.MethodPost, path, "", body, &made); err != nil {
+	if _, err := a.send(ctx, http.MethodPost, path, nil, body, &made); err != nil {
 		return flavor.Flavor{}, err
 	}
 	if made.Flavor == nil {
@@ -282,9 +280,9 @@ func (a *applying) change(ctx context.Context, s *declared.Step) error {
 // delete drops a promoted flavor that no region has. One that is gone is as wanted.
 func (a *applying) delete(ctx context.Context, f flavor.Flavor) error {
 	for try := 1; ; try++ {
-		tag, err := a.unchanged(ctx, promoted(f), f)
+		same, err := a.unchanged(ctx, promoted(f), f)
 		if err == nil {
-			_, err = a.send(ctx, http.MethodDelete, promoted(f), tag, nil, nil)
+			_, err = a.send(ctx, http.MethodDelete, promoted(f), same, nil, nil)
 		}
 		switch status := statusOf(err); {
 		case err == nil, status == http.StatusNotFound:
@@ -300,12 +298,12 @@ func (a *applying) delete(ctx context.Context, f flavor.Flavor) error {
 // nodes come and go by themselves: where they did, it is read again.
 func (a *applying) put(ctx context.Context, path string, seen flavor.Flavor, body map[string]any) (flavor.Flavor, error) {
 	for try := 1; ; try++ {
-		tag, err := a.unchanged(ctx, path, seen)
+		same, err := a.unchanged(ctx, path, seen)
 		if err != nil {
 			return seen, err
 		}
 		var changed oneFlavor
-		_, err = a.send(ctx, http.MethodPut, path, tag, body, &changed)
+		_, err = a.send(ctx, http.MethodPut, path, same, body, &changed)
 		switch {
 		case statusOf(err) == http.StatusPreconditionFailed && try < maxTries:
 		case err != nil:
@@ -321,24 +319,26 @@ func (a *applying) put(ctx context.Context, path string, seen flavor.Flavor, bod
 // errMeanwhile is that somebody else changed the flavor since it was shown.
 var errMeanwhile = errors.New("somebody changed it meanwhile, and nothing more was done with it: run it again to see what differs now")
 
-// unchanged is the tag of a flavor, if it is as it was seen, but for its nodes.
-func (a *applying) unchanged(ctx context.Context, path string, seen flavor.Flavor) (tag string, err error) {
+// unchanged is the condition that a flavor is still what it is now, which is as it
+// was seen, but for its nodes.
+func (a *applying) unchanged(ctx context.Context, path string, seen flavor.Flavor) (same http.Header, err error) {
 	var now oneFlavor
-	header, err := a.send(ctx, http.MethodGet, path, "", nil, &now)
+	header, err := a.send(ctx, http.MethodGet, path, nil, nil, &now)
 	switch {
 	case err != nil:
-		return "", err
+		return nil, err
 	case now.Flavor == nil:
-		return "", errNotFlavorsync
+		return nil, errNotFlavorsync
 	}
 	f := now.Flavor.flavor()
 	if !f.Equal(seen.Spec) || f.Promoted != seen.Promoted || f.Retired != seen.Retired {
-		return "", errMeanwhile
+		return nil, errMeanwhile
 	}
-	if tag = header.Get("ETag"); tag == "" {
-		return "", errors.New("its ETag is missing, so that somebody else's change could be overwritten: have the proxy in front of Flavorsync leave it")
+	tag := header.Get("ETag")
+	if tag == "" {
+		return nil, errors.New("its ETag is missing, so that somebody else's change could be overwritten: have the proxy in front of Flavorsync leave it")
 	}
-	return tag, nil
+	return http.Header{"If-Match": {tag}}, nil
 }
 
 // statusOf is the status of the answer that err is, or 0.

@@ -34,10 +34,12 @@ type answering struct {
 
 func (a *answering) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ask := r.Method + " " + strings.TrimPrefix(r.URL.Path, "/v1")
+	a.asked = append(a.asked, ask)
 	if tag := r.Header.Get("If-Match"); tag != "" {
-		a.asked = append(a.asked, ask+" if "+tag)
-	} else {
-		a.asked = append(a.asked, ask)
+		a.asked[len(a.asked)-1] += " if " + tag
+	}
+	if r.Header.Get("Cache-Control") == "no-cache" {
+		a.asked[len(a.asked)-1] += " now"
 	}
 	if instead := a.instead[ask]; instead != nil {
 		instead(w, r)
@@ -106,7 +108,7 @@ const (
 	changedB  = "  - {name: b, vcpus: 1, ram: 512, disk: 0, description: new}\n"
 )
 
-// What stands on a later page is in the catalogue too; the credential goes to no
+// What stands on a later page is in the catalogue too. The regions are asked once. The credential goes to no
 // other place than FLAVORSYNC_URL, wherever the link points.
 func TestApplyReadsAllPages(t *testing.T) {
 	a := &answering{pages: []string{catalogued("1", "x", ""), catalogued("2", "y", ""), catalogued("3", "a", "")}}
@@ -114,7 +116,7 @@ func TestApplyReadsAllPages(t *testing.T) {
 	if err != nil || !strings.Contains(out, "= 3 as declared\nnothing to do") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if diff := cmp.Diff([]string{"GET /flavors", "GET /flavors", "GET /flavors"}, a.asked); diff != "" {
+	if diff := cmp.Diff([]string{"GET /flavors now", "GET /flavors", "GET /flavors"}, a.asked); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -280,7 +282,7 @@ func TestApplyWaits(t *testing.T) {
 			waited = append(waited, d)
 			return nil
 		}}
-		_, err = applying.send(t.Context(), http.MethodPost, "/promotedflavors", "", map[string]any{}, nil)
+		_, err = applying.send(t.Context(), http.MethodPost, "/promotedflavors", nil, map[string]any{}, nil)
 		return err
 	}
 	if err := run(2, 7); err != nil || !slices.Equal(waited, []time.Duration{7 * time.Second, 7 * time.Second}) {

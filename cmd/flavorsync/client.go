@@ -79,13 +79,12 @@ func (e *callError) Error() string {
 // that is nil. The path begins behind /v1. An answer that is none of success is a
 // *callError.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
-	_, err := c.conditional(ctx, method, path, "", in, out)
+	_, err := c.callWith(ctx, method, path, nil, in, out)
 	return err
 }
 
-// conditional is call with an If-Match, unless tag is empty, and with the headers of
-// the answer.
-func (c *client) conditional(ctx context.Context, method, path, tag string, in, out any) (http.Header, error) {
+// callWith is call with headers of the request, and with those of the answer.
+func (c *client) callWith(ctx context.Context, method, path string, with http.Header, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		sent, err := json.Marshal(in)
@@ -103,9 +102,7 @@ func (c *client) conditional(ctx context.Context, method, path, tag string, in, 
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "flavorsync")
-	if tag != "" {
-		req.Header.Set("If-Match", tag)
-	}
+	maps.Copy(req.Header, with)
 	c.credential(req)
 	answer, err := c.http.Do(req)
 	if err != nil {
