@@ -1,9 +1,11 @@
 package declared
 
 import (
+	"cmp"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,14 +41,14 @@ func FuzzParse(f *testing.F) {
 			t.Error("a file without flavors is accepted")
 		}
 		var now Catalogue
-		for _, d := range file.Flavors {
+		for i, d := range file.Flavors {
 			if err := d.Validate(); err != nil {
 				t.Errorf("%q is accepted: %v", d.Name, err)
 			}
 			if d.ID != "" && !flavor.IsUUID(d.ID) {
 				t.Errorf("the id %q is accepted", d.ID)
 			}
-			met := flavor.Flavor{ID: d.ID, Spec: d.Spec, Public: true, Promoted: d.Promoted != nil && *d.Promoted || d.Retired != nil && *d.Retired, Nodes: d.Nodes}
+			met := flavor.Flavor{ID: cmp.Or(d.ID, strconv.Itoa(i)), Spec: d.Spec, Public: true, Promoted: d.Promoted != nil && *d.Promoted || d.Retired != nil && *d.Retired, Nodes: d.Nodes}
 			met.Retired = d.Retired != nil && *d.Retired
 			if d.Promoted != nil && !*d.Promoted && met.Promoted {
 				return // declared as nothing can be

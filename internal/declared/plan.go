@@ -80,6 +80,9 @@ func (p Plan) Failing() int {
 func NewPlan(file File, now Catalogue, wish Wish) Plan {
 	p := planner{now: now, wish: wish, byID: map[string]int{}, byName: map[string]int{}, taken: make([]bool, len(now.Flavors))}
 	for i, f := range now.Flavors {
+		if at, twice := p.byID[f.ID]; twice {
+			p.taken[at] = true // on two pages, for it was renamed between them
+		}
 		p.byID[f.ID], p.byName[f.Name] = i, i
 	}
 	plan := Plan{LeftOut: file.LeftOut}

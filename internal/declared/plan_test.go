@@ -203,6 +203,19 @@ func TestLeftOutIsNotPruned(t *testing.T) {
 	}
 }
 
+// A flavor that is renamed while the pages are read stands on two of them: it is one,
+// and neither is pruned.
+func TestListedTwice(t *testing.T) {
+	file, err := Parse("f.yaml", []byte("flavors:\n"+sized("b", "")), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := NewPlan(file, Catalogue{Flavors: []flavor.Flavor{promotedIn(idA, "a"), promotedIn(idA, "b")}}, Wish{Prune: true})
+	if len(plan.Steps) > 0 || plan.Same != 1 {
+		t.Errorf("%+v", plan)
+	}
+}
+
 // A PUT says what differs, and a POST all of it, with objects where the API wants
 // objects.
 func TestBodies(t *testing.T) {
