@@ -60,6 +60,8 @@ type market struct {
 	regionPatch flavor.RegionPatch
 	filter      marketplace.Filter
 	unreachable []string
+	version     any // of a listing
+	listed      int // listings whose flavors were asked for
 	token       flavor.Secret
 	flag        bool
 	during      func(context.Context) // runs inside every change
@@ -193,7 +195,12 @@ func (m *market) DeleteInfrastructure(_ context.Context, _ flavor.Principal, nam
 func (m *market) Flavors(_ context.Context, _ flavor.Principal, f marketplace.Filter) (marketplace.Listing, error) {
 	m.note("Flavors")
 	m.filter = f
-	return marketplace.Listing{Flavors: m.list, Unreachable: m.unreachable}, m.err
+	return marketplace.Listing{All: func() []flavor.Flavor {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.listed++
+		return m.list
+	}, Version: m.version, Unreachable: m.unreachable}, m.err
 }
 
 func (m *market) Flavor(_ context.Context, _ flavor.Principal, id, node string, _ bool) (flavor.Flavor, error) {

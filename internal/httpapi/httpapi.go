@@ -167,6 +167,7 @@ type Server struct {
 	ready    singleflight.Group
 	resource resourceLocks
 	promoted [formats]renderedList
+	listings *renderedListings
 	// references are what UCloud's Core reads of the products.
 	references taggedBody
 	// How long a client may take to send a head and a body, and to read an answer.
@@ -177,6 +178,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, cors: newCORS(cfg.AllowOrigins),
+		listings:          newRenderedListings(maxListings),
 		readHeaderTimeout: readHeaderTimeout, bodyTimeout: bodyTimeout, writeTimeout: writeTimeout,
 	}
 	s.vary = varyOf(s.cors)

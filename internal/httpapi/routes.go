@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"unsafe"
 
 	"github.com/labstack/echo/v4"
 
@@ -253,28 +251,6 @@ func (k *call) guardFlavor(flavorID string, get func() (flavor.Flavor, error)) (
 }
 
 // Promoted flavors.
-
-// renderedList is the last whole list that was asked for in one format. The
-// marketplace answers the same slice until something changes, so its place in
-// memory, which is not used again while it is kept here, tells it.
-type renderedList struct{ atomic.Pointer[rendered] }
-
-type rendered struct {
-	of          []flavor.Flavor
-	body        []byte
-	tag, length string
-}
-
-func (l *renderedList) of(list []flavor.Flavor, as format) *rendered {
-	last := l.Load()
-	if last != nil && len(last.of) == len(list) && unsafe.SliceData(last.of) == unsafe.SliceData(list) { //nolint:gosec // compared, never followed
-		return last
-	}
-	body := encodeFlavors(as, list)
-	next := &rendered{of: list, body: body, tag: etag(body), length: strconv.Itoa(len(body))}
-	l.Store(next)
-	return next
-}
 
 func listPromoted(k *call) error {
 	list, err := k.s.cfg.Market.PromotedFlavors(k.ctx)
@@ -530,13 +506,24 @@ func listFlavors(k *call) error {
 	}
 	filter.Fresh = noCache(k.Request().Header)
 	listing, err := k.s.cfg.Market.Flavors(k.ctx, k.who, filter)
-	if err == nil {
-		k.aged(listing.Age)
-		if len(listing.Unreachable) > 0 {
-			k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
-		}
+	if err != nil {
+		return err
 	}
-	return k.flavors(listing.Flavors, err)
+	k.aged(listing.Age)
+	if len(listing.Unreachable) > 0 {
+		k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
+	}
+	if k.wantsPart() {
+		return k.flavors(listing.All(), nil)
+	}
+	r := k.s.listings.of(audienceOf(k.format, k.who, filter), listing, func(all []flavor.Flavor) []byte { return encodeFlavors(k.format, all) })
+	return k.representation(contentTypes[k.format], r.body, r.tag, r.length)
+}
+
+// wantsPart says whether the query asks for some of a list's flavors in a way of
+// the edge's own: by their GPUs, or page by page.
+func (k *call) wantsPart() bool {
+	return slices.ContainsFunc([]string{"gpu", "gpu_model", "limit", "marker"}, func(name string) bool { return len(k.query[name]) > 0 })
 }
 
 // noCache says whether the client wants nothing that was known before.

@@ -107,7 +107,7 @@ func (t *taggedBody) of(body []byte) *rendered {
 	if last != nil && len(last.body) == len(body) && unsafe.SliceData(last.body) == unsafe.SliceData(body) { //nolint:gosec // compared, never followed
 		return last
 	}
-	next := &rendered{body: body, tag: etag(body), length: strconv.Itoa(len(body))}
+	next := render(body)
 	t.Store(next)
 	return next
 }

@@ -313,8 +313,8 @@ func TestTheLastOwnerCanEndAPublicFlavor(t *testing.T) {
 		}
 		gone := func(t *testing.T, w world) {
 			list, err := w.Flavors(t.Context(), trento, Filter{Public: new(true), Fresh: true})
-			if err != nil || len(list.Flavors) > 0 {
-				t.Errorf("still public: %+v, %v", list.Flavors, err)
+			if err != nil || len(list.All()) > 0 {
+				t.Errorf("still public: %+v, %v", list.All(), err)
 			}
 		}
 		t.Run(name, func(t *testing.T) {
@@ -348,8 +348,8 @@ func TestDeletingAChangedNodeInItsRegion(t *testing.T) {
 	if err := w.DeleteRegionFlavor(t.Context(), trento, "Trento", w.operator(), "own"); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := w.Flavors(t.Context(), trento, Filter{Fresh: true}); err != nil || len(list.Flavors) > 0 {
-		t.Errorf("left: %+v, %v", list.Flavors, err)
+	if list, err := w.Flavors(t.Context(), trento, Filter{Fresh: true}); err != nil || len(list.All()) > 0 {
+		t.Errorf("left: %+v, %v", list.All(), err)
 	}
 }
 
@@ -505,7 +505,7 @@ func TestACrowdPublishesOneFlavor(t *testing.T) {
 		}
 	}
 	list, err := w.Flavors(t.Context(), manager, Filter{Fresh: true})
-	if err != nil || len(list.Flavors) != 1 || len(list.Flavors[0].Nodes) != len(regions) {
+	if err != nil || len(list.All()) != 1 || len(list.All()[0].Nodes) != len(regions) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -251,6 +252,7 @@ type flights struct {
 	running map[string]*flight
 	next    map[string]*flight
 	hung    map[string]bool
+	changes atomic.Uint64 // of hung
 }
 
 // flight is one look that many requests may wait for.
@@ -313,6 +315,7 @@ func (fs *flights) late(region string) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.hung[region] = true
+	fs.changes.Add(1)
 }
 
 // land notes how the region answered.
@@ -321,6 +324,9 @@ func (fs *flights) land(f *flight, region string, hung bool) {
 	defer fs.mu.Unlock()
 	if fs.running[region] == f {
 		delete(fs.running, region)
+	}
+	if hung != fs.hung[region] {
+		fs.changes.Add(1)
 	}
 	if hung {
 		fs.hung[region] = true

@@ -87,7 +87,8 @@ type Market struct {
 	flights flights
 	turns   turns
 
-	surveyed atomic.Pointer[surveyed]
+	surveyed  atomic.Pointer[surveyed]
+	sightings atomic.Pointer[sightings]
 
 	work   chan struct{} // holds a token while something may be due
 	slow   chan struct{} // looks at regions that hung the last time

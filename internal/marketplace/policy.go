@@ -34,7 +34,7 @@ func (m *Market) Discover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	seen := &surveyed{cat, inv.Contents}
+	seen := &surveyed{cat.Number, inv.Contents}
 	if last := m.surveyed.Load(); last != nil && *last == *seen {
 		return nil
 	}
@@ -84,8 +84,7 @@ func (m *Market) Discover(ctx context.Context) error {
 
 // surveyed is what Discover went by: while it is the same there is nothing new.
 type surveyed struct {
-	catalogue *store.Catalogue
-	contents  *store.Contents
+	catalogue, contents uint64
 }
 
 // lacks says whether the policy wants something of f in region, and why.

@@ -2,8 +2,10 @@ package marketplace
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -21,15 +23,26 @@ type Filter struct {
 
 // Listing is what Flavors found.
 type Listing struct {
-	Flavors     []flavor.Flavor // in order
-	Unreachable []string        // regions that were not seen lately, sorted
-	Age         time.Duration   // of the oldest look that the list rests on, at the other regions
+	All         func() []flavor.Flavor // in order, and not to be changed; made when it is called
+	Unreachable []string               // regions that were not seen lately, sorted
+	Age         time.Duration          // of the oldest look that the list rests on, at the other regions
+	// Version can be compared: of two listings that have the same one All is the
+	// same, whoever asked. nil where nothing tells that.
+	Version any
+}
+
+// listed is all that a listing is made from.
+type listed struct {
+	catalogue        uint64
+	contents         uint64 // of all regions, for who may see all of them; 0: of those in private
+	private          string // the regions whose own flavors are in it, and their versions
+	public, promoted int    // the filters
 }
 
 // Flavors lists the public flavors and the private ones of the regions p owns, as
-// the regions were last seen. With filter.Fresh, and for whom a region's owner may
-// be, they are asked now, as are those that were never seen. What is known of
-// those that do not answer is shown. CodeUnreachable only where that is nothing
+// the regions were last seen. With filter.Fresh they are asked now, as far as p may
+// have them asked; those that were never seen are asked in any case. What is known
+// of those that do not answer is shown. CodeUnreachable only where that is nothing
 // at all.
 func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter) (Listing, error) {
 	inv, err := m.inventory(ctx, p, filter.Fresh)
@@ -40,25 +53,60 @@ func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter)
 	if err != nil {
 		return Listing{}, err
 	}
-	list := Listing{Flavors: slices.Clone(cat.Flavors)}
-	list.Unreachable, list.Age = m.lately(inv)
-	for _, l := range inv.Looks {
-		if p.Can(flavor.ReadPrivate, l.Region) {
-			for _, nf := range l.Flavors {
-				if f := view(cat, l.Region, nf.NovaFlavor); !f.Public {
-					list.Flavors = append(list.Flavors, f)
-				}
+	seen := m.lately(inv)
+	list := Listing{Unreachable: seen.missing}
+	if !seen.oldest.IsZero() {
+		list.Age = m.now().Sub(seen.oldest)
+	}
+	private, version := mine(p, inv)
+	version.catalogue, version.public, version.promoted = cat.Number, said(filter.Public), said(filter.Promoted)
+	list.Version = version
+	list.All = sync.OnceValue(func() []flavor.Flavor { return listFlavors(cat, private, filter) })
+	if len(cat.Flavors) == 0 && len(inv.Looks) > 0 && len(list.Unreachable) == len(inv.Looks) && len(list.All()) == 0 {
+		return list, flavor.Errorf(flavor.CodeUnreachable, "no region answers, and the catalogue is empty: GET /v1/infrastructures tells why")
+	}
+	return list, nil
+}
+
+// said is what a filter says, as a number.
+func said(filter *bool) int {
+	switch {
+	case filter == nil:
+		return 0
+	case *filter:
+		return 1
+	}
+	return 2
+}
+
+// mine are the regions whose own flavors p may see.
+func mine(p flavor.Principal, inv *store.Inventory) (private []*flavor.Look, version listed) {
+	if p.Manager {
+		return inv.Looks, listed{contents: inv.Contents}
+	}
+	for _, region := range p.Regions { // sorted
+		if l := inv.Of(region); l != nil && p.Can(flavor.ReadPrivate, region) {
+			private = append(private, l)
+			version.private += fmt.Sprintf("%s=%d;", region, l.Version)
+		}
+	}
+	return private, version
+}
+
+func listFlavors(cat *store.Catalogue, private []*flavor.Look, filter Filter) []flavor.Flavor {
+	all := slices.Clone(cat.Flavors)
+	for _, l := range private {
+		for _, nf := range l.Flavors {
+			if f := view(cat, l.Region, nf.NovaFlavor); !f.Public {
+				all = append(all, f)
 			}
 		}
 	}
-	if len(list.Flavors) == 0 && len(inv.Looks) > 0 && len(list.Unreachable) == len(inv.Looks) {
-		return list, flavor.Errorf(flavor.CodeUnreachable, "no region answers, and the catalogue is empty: GET /v1/infrastructures tells why")
-	}
-	list.Flavors = slices.DeleteFunc(list.Flavors, func(f flavor.Flavor) bool {
+	all = slices.DeleteFunc(all, func(f flavor.Flavor) bool {
 		return filter.Public != nil && f.Public != *filter.Public || filter.Promoted != nil && f.Promoted != *filter.Promoted
 	})
-	slices.SortFunc(list.Flavors, flavor.Compare)
-	return list, nil
+	slices.SortFunc(all, flavor.Compare)
+	return all
 }
 
 // inventory is what is known of the regions. Those that were never seen are asked
@@ -68,10 +116,10 @@ func (m *Market) inventory(ctx context.Context, p flavor.Principal, fresh bool) 
 	if err != nil {
 		return nil, err
 	}
-	asked := func(l *flavor.Look) bool { return l.LookedAt.IsZero() || fresh && p.Can(flavor.AskRegions, l.Region) }
-	if !slices.ContainsFunc(inv.Looks, asked) {
+	if !fresh && !m.lately(inv).never {
 		return inv, nil
 	}
+	asked := func(l *flavor.Look) bool { return l.LookedAt.IsZero() || fresh && p.Can(flavor.AskRegions, l.Region) }
 	regions, err := m.regions(ctx)
 	if err != nil {
 		return nil, err
@@ -88,19 +136,35 @@ func (m *Market) inventory(ctx context.Context, p flavor.Principal, fresh bool) 
 	return m.store.Inventory(ctx)
 }
 
-// lately tells which regions were not seen lately, and how old the oldest look at
-// the others is. One that could not be asked the last time, or whose sweep is
-// overdue by more than two, was not.
-func (m *Market) lately(inv *store.Inventory) (unseen []string, age time.Duration) {
-	now := m.now()
+// sightings are how lately the regions of an inventory were seen.
+type sightings struct {
+	of      *store.Inventory
+	hangs   uint64    // how often a region had begun or ended to hang
+	missing []string  // regions that were not seen lately, sorted
+	oldest  time.Time // look at one that was; zero: there is none
+	never   bool      // there is a region that was never looked at
+}
+
+// lately tells which regions were seen lately, and when. One that could not be
+// asked the last time, or whose sweep is overdue by more than two, was not. It is
+// made once for each inventory, which is not older than a second.
+func (m *Market) lately(inv *store.Inventory) *sightings {
+	hangs := m.flights.changes.Load()
+	if last := m.sightings.Load(); last != nil && last.of == inv && last.hangs == hangs {
+		return last
+	}
+	s := &sightings{of: inv, hangs: hangs}
 	for _, l := range inv.Looks {
-		if !m.seenLately(l) {
-			unseen = append(unseen, l.Region)
-		} else {
-			age = max(age, now.Sub(l.SeenAt))
+		s.never = s.never || l.LookedAt.IsZero()
+		switch {
+		case !m.seenLately(l):
+			s.missing = append(s.missing, l.Region)
+		case s.oldest.IsZero() || l.SeenAt.Before(s.oldest):
+			s.oldest = l.SeenAt
 		}
 	}
-	return unseen, age
+	m.sightings.Store(s)
+	return s
 }
 
 func (m *Market) seenLately(l *flavor.Look) bool {

@@ -14,15 +14,12 @@ import (
 // read it: change nothing of it.
 type Inventory struct {
 	Looks []*flavor.Look // of every registered region, by name
-	// Contents is another one when a region or a flavor of one comes, goes or
-	// changes; not when a look finds everything as it was.
-	Contents *Contents
+	// Contents is another number, in this process, when a region or a flavor of one
+	// comes, goes or changes; not when a look finds everything as it was.
+	Contents uint64
 
 	byName map[string]*flavor.Look
 }
-
-// Contents is nothing but an identity: see Inventory.
-type Contents struct{ _ byte }
 
 // Of is what is known of region; nil where it is not registered.
 func (i *Inventory) Of(region string) *flavor.Look { return i.byName[region] }
@@ -102,11 +99,12 @@ func (tx *Tx) inventory(last *Inventory) (*Inventory, error) {
 				continue
 			}
 		}
-		if l.Version > 0 {
-			missing = append(missing, l.Region)
-		}
+		missing = append(missing, l.Region)
 	}
-	inv.Contents = new(Contents)
+	inv.Contents = 1
+	if last != nil {
+		inv.Contents = last.Contents + 1
+	}
 	if last != nil && len(missing) == 0 && slices.EqualFunc(inv.Looks, last.Looks, func(a, b *flavor.Look) bool {
 		return a.Region == b.Region && a.Version == b.Version
 	}) {

@@ -105,7 +105,7 @@ func (tx *Tx) insertLook(region string) error {
 	tx.looked = true
 	// A region that is registered again does not begin where the one of its name
 	// before did: looks at that one may be under way.
-	row := lookRow{Region: region, Turn: tx.s.now().UnixMicro()}
+	row := lookRow{Region: region, Turn: tx.s.now().UnixMicro(), Version: tx.s.now().UnixMicro()}
 	err := tx.db.Clauses(clause.OnConflict{DoNothing: true}).Create(&row).Error
 	return tx.wrap(err, "preparing the looks at %s", region)
 }
