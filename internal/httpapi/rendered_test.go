@@ -38,6 +38,10 @@ func TestListingsAreRenderedOnce(t *testing.T) {
 	if listed(0, "GET /v1/flavors", "If-None-Match: "+tag) != "" {
 		t.Error("no 304 for the tag that it has")
 	}
+	for _, request := range []string{"GET /v1/flavors", "GET /v1/promotedflavors"} {
+		// What is kept is for nobody whom the identity provider does not know now.
+		wantStatus(t, s.do(t, request, "", "X-Auth-Token: revoked", "If-None-Match: "+tag), 401)
+	}
 	listed(0, "HEAD /api/v1/flavors")
 	listed(1, "GET /v1/flavors", "Accept: application/xml")
 	listed(1, "GET /v1/flavors?public=true")

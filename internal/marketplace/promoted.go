@@ -26,11 +26,30 @@ func (m *Market) PromotedFlavor(ctx context.Context, id string) (flavor.Flavor, 
 	if err != nil {
 		return flavor.Flavor{}, err
 	}
-	f, ok := cat.ByID(id)
-	if !ok || !f.Promoted {
-		return flavor.Flavor{}, notPromoted(id)
+	f, ok, err := m.byID(ctx, cat, id)
+	if err == nil && (!ok || !f.Promoted) {
+		err = notPromoted(id)
+	}
+	if err != nil {
+		return flavor.Flavor{}, err
 	}
 	return f, nil
+}
+
+// byID finds a flavor by its id in the catalogue. One that is not in the snapshot
+// may be a moment old and another process's: whoever was just told its id gets it.
+func (m *Market) byID(ctx context.Context, cat *store.Catalogue, id string) (f flavor.Flavor, there bool, err error) {
+	if f, there = cat.ByID(id); there {
+		return f, true, nil
+	}
+	err = m.store.Read(ctx, func(tx *store.Tx) error {
+		f, err = tx.Flavor(id)
+		return err
+	})
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return flavor.Flavor{}, false, nil
+	}
+	return f, err == nil, err
 }
 
 func notPromoted(id string) error {

@@ -214,8 +214,8 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, 
 	if node != "" && !slices.Contains(names(regions), node) {
 		return found{}, flavor.NotFound("no region %q is registered: GET /v1/regions lists them", node)
 	}
-	if f, ok := cat.ByID(id); ok {
-		return found{Flavor: f}, nil
+	if f, ok, err := m.byID(ctx, cat, id); err != nil || ok {
+		return found{Flavor: f}, err
 	}
 	mine := slices.DeleteFunc(where(p, flavor.ReadPrivate, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
 	if !act && flavor.IsUUID(id) {

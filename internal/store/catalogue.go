@@ -90,8 +90,8 @@ func (c *Catalogue) DriftIn(flavorID, region string) (flavor.Drift, bool) {
 func (c *Catalogue) Refuses(flavorID, region string) bool { return c.refused[pair{flavorID, region}] }
 
 // revalidate is how long a snapshot is believed without a look at the version
-// row, which other processes count up.
-const revalidate = time.Second
+// row, which other processes count up. None that is twice as old is answered.
+const revalidate = time.Second / 2
 
 // catalogueCache keeps the last snapshot. One that was loaded while this
 // process wrote is not believed: written counts every write after its commit
