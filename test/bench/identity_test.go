@@ -101,7 +101,7 @@ func flood(b *testing.B, p product, idm *oidctest.Provider) {
 			return part(fmt.Sprintf(`{"alg":"RS256","kid":"%d"}`, i)) + "." + good[1] + "." + good[2]
 		},
 	}
-	before := resident(b, p.pid)
+	before := memory(b, p.pid, "VmRSS")
 	var wg sync.WaitGroup
 	errs := make([]error, connections)
 	for c := range connections {
@@ -128,7 +128,7 @@ func flood(b *testing.B, p product, idm *oidctest.Provider) {
 			b.Fatal(err)
 		}
 	}
-	after := resident(b, p.pid)
+	after := memory(b, p.pid, "VmRSS")
 	report(b, fmt.Sprintf("MiB that the service grows by %d different bad tokens, from %.0f to %.0f", tokens, before, after), after-before, "<=", 64)
 }
 
@@ -248,15 +248,16 @@ func percentile95(all []time.Duration) time.Duration {
 	return all[len(all)*95/100]
 }
 
-// resident is the memory of a process, in MiB.
-func resident(b *testing.B, pid int) float64 {
+// memory is a process's, in MiB: VmRSS is what is resident now, VmHWM the most
+// that ever was.
+func memory(b *testing.B, pid int, kind string) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		b.Fatal(err)
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, kind+":"); ok {
 			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
 			if err != nil {
 				b.Fatal(err)
@@ -264,6 +265,6 @@ func resident(b *testing.B, pid int) float64 {
 			return kib / 1024
 		}
 	}
-	b.Fatalf("/proc/%d/status does not tell VmRSS", pid)
+	b.Fatalf("/proc/%d/status does not tell %s", pid, kind)
 	return 0
 }

@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		serveBare(file)
 		return
 	}
+	if size := os.Getenv(cloudVariable); size != "" {
+		serveCloud(size)
+		return
+	}
 	os.Exit(run(m))
 }
 
@@ -130,7 +134,7 @@ type product struct {
 }
 
 // serve starts it, with more settings beside its own, by their section.
-func serve(b *testing.B, keystone string, cloud *simstack.Stack, more ...map[string]any) product {
+func serve(b *testing.B, keystone string, cloud interface{ KeyRockURL() string }, more ...map[string]any) product {
 	b.Helper()
 	dir := b.TempDir()
 	settings := map[string]any{
