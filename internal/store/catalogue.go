@@ -140,7 +140,8 @@ func (c *catalogueCache) forget() {
 // nothing has changed it costs two atomic reads and a look at the clock.
 func (s *Store) Catalogue(ctx context.Context) (*Catalogue, error) {
 	c := &s.cat
-	if snap := c.snapshot.Load(); snap != nil && snap.writes == c.writes.Load() {
+	written := c.writes.Load()
+	if snap := c.snapshot.Load(); snap != nil && snap.writes == written {
 		age := s.now().Sub(snap.checked)
 		if age < revalidate {
 			return snap.Catalogue, nil
@@ -150,42 +151,44 @@ func (s *Store) Catalogue(ctx context.Context) (*Catalogue, error) {
 			select {
 			case c.loading <- struct{}{}:
 				defer func() { <-c.loading }()
-				return s.loadCatalogue(ctx, revalidate)
+				return s.loadCatalogue(ctx, revalidate, written)
 			default:
 				return snap.Catalogue, nil
 			}
 		}
 	}
-	return s.waitForCatalogue(ctx, revalidate)
+	return s.waitForCatalogue(ctx, revalidate, written)
 }
 
 // CatalogueNow is the catalogue with every write that was finished before, in
 // whatever process. It costs a query, and more where something has changed.
 func (s *Store) CatalogueNow(ctx context.Context) (*Catalogue, error) {
-	return s.waitForCatalogue(ctx, 0)
+	return s.waitForCatalogue(ctx, 0, s.cat.writes.Load())
 }
 
-func (s *Store) waitForCatalogue(ctx context.Context, believed time.Duration) (*Catalogue, error) {
+func (s *Store) waitForCatalogue(ctx context.Context, believed time.Duration, written uint64) (*Catalogue, error) {
 	select {
 	case s.cat.loading <- struct{}{}:
 		defer func() { <-s.cat.loading }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("while waiting for the catalogue: %w", context.Cause(ctx))
 	}
-	return s.loadCatalogue(ctx, believed)
+	return s.loadCatalogue(ctx, believed, written)
 }
 
 var errBehind = errors.New("this node of the database has not applied our last write yet")
 
 // loadCatalogue validates the snapshot, or makes a new one, unless there is one
-// that was validated less than believed ago. Its caller holds the token of loading.
-func (s *Store) loadCatalogue(ctx context.Context, believed time.Duration) (*Catalogue, error) {
+// that was validated less than believed ago, with the writes that its caller has
+// seen: those who wait while others write share what is loaded next. Its caller
+// holds the token of loading.
+func (s *Store) loadCatalogue(ctx context.Context, believed time.Duration, written uint64) (*Catalogue, error) {
 	c := &s.cat
 	// In this order, and before anything is read: see catalogueCache.
 	next := &snapshot{writes: c.writes.Load(), checked: s.now()}
 	needed := c.version.Load()
 	last := c.snapshot.Load()
-	if last != nil && last.writes == next.writes && next.checked.Sub(last.checked) < believed {
+	if last != nil && last.writes >= written && next.checked.Sub(last.checked) < believed {
 		return last.Catalogue, nil // another has just loaded it
 	}
 	load := func(tx *Tx) (err error) {

@@ -30,3 +30,12 @@ func (s *Store) EncryptAsBefore(region, password string) ([]byte, error) {
 	k := s.keyset.state.Load()
 	return k.encrypt[k.primary].Encrypt([]byte(password), passwordBefore(region))
 }
+
+// Writes is how many writes of the catalogue s has finished.
+func Writes(s *Store) uint64 { return s.cat.writes.Load() }
+
+// CatalogueAfter is the catalogue for one who began to wait for it when s had
+// finished so many writes.
+func CatalogueAfter(ctx context.Context, s *Store, writes uint64) (*Catalogue, error) {
+	return s.waitForCatalogue(ctx, revalidate, writes)
+}

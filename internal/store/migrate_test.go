@@ -325,6 +325,36 @@ func TestCatalogueOfAnotherProcess(t *testing.T) {
 	}
 }
 
+// A catalogue of a thousand regions takes a while to load: all who wait for that
+// while others go on writing get what was loaded since they came, not each a
+// catalogue of their own.
+func TestCatalogueIsLoadedForAllWhoWait(t *testing.T) {
+	s := storetest.Open(t, "sqlite")
+	now := time.Now()
+	store.SetClock(s, func() time.Time { return now })
+	first, err := s.Catalogue(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	came := store.Writes(s)
+	if err := s.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertFlavor(storetest.Flavor("small")) }); err != nil {
+		t.Fatal(err)
+	}
+	if cat, err := store.CatalogueAfter(t.Context(), s, came); cat != first {
+		t.Errorf("who came before the write had another loaded: %v", err)
+	}
+	if cat, err := store.CatalogueAfter(t.Context(), s, store.Writes(s)); err != nil || len(cat.Flavors) != 1 {
+		t.Errorf("who came after the write does not see it: %+v, %v", cat, err)
+	}
+	now = now.Add(time.Second)
+	if err := s.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertFlavor(storetest.Flavor("large")) }); err != nil {
+		t.Fatal(err)
+	}
+	if cat, err := store.CatalogueAfter(t.Context(), s, came); err != nil || len(cat.Flavors) != 2 {
+		t.Errorf("a second later it is not loaded: %+v, %v", cat, err)
+	}
+}
+
 // On Galera the next read may go to a node that has not applied our write yet:
 // the snapshot waits for it, and believes a database that was put back for good.
 func TestCatalogueBehindItsWrites(t *testing.T) {
