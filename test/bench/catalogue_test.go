@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -15,23 +17,59 @@ import (
 )
 
 // A catalogue of thousands, whole and with a KeyRock token, against an echo
-// handler that only writes the same bytes.
+// handler that only writes the same bytes. What is added is in the very next
+// answer here, and within a second in another replica's.
 func BenchmarkLargeCatalogue(b *testing.B) {
 	const flavors = 5000
 	for _, driver := range storetest.Drivers {
 		b.Run(driver, func(b *testing.B) {
-			p := serve(b, "", simulate(b), stocked(b, driver, flavors))
-			for _, path := range []string{"/promotedflavors", "/flavors"} {
+			cloud, settings := simulate(b), stocked(b, driver, flavors)
+			p := serve(b, "", cloud, settings)
+			others := []product{p}
+			if driver == "mysql" {
+				others = append(others, serve(b, "", cloud, settings))
+			}
+			for added, path := range []string{"/promotedflavors", "/flavors"} {
 				body := answer(b, p.get(b, path), http.StatusOK)
-				var listed struct{ Flavors []json.RawMessage }
-				if err := json.Unmarshal(body, &listed); err != nil || len(listed.Flavors) != flavors {
-					b.Fatalf("%d flavors are listed, not %d: %v", len(listed.Flavors), flavors, err)
+				if n := listed(b, body); n != flavors+added {
+					b.Fatalf("%d flavors are listed, not %d", n, flavors+added)
 				}
 				ratio, _ := againstBare(b, p.address, "/v1"+path, http.Header{"X-Auth-Token": {"user"}}, body)
 				report(b, fmt.Sprintf("GET /v1%s, %d flavors in %d bytes on %s, of a bare echo handler's rate", path, flavors, len(body), driver), ratio, ">=", 0.8)
+				for i, other := range others {
+					if n := listed(b, answer(b, other.get(b, path), http.StatusOK)); n != flavors+added {
+						b.Fatalf("%d flavors are listed by replica %d, not %d", n, i, flavors+added)
+					}
+				}
+				timed(b, p.call(b, http.MethodPost, "/promotedflavors", map[string]any{"flavor": map[string]any{
+					"name": fmt.Sprintf("added.%d", added), "vcpus": 1, "ram": 512, "disk": 1,
+				}}))
+				written := time.Now()
+				for i, other := range others {
+					seen := time.Now()
+					for listed(b, answer(b, other.get(b, path), http.StatusOK)) == flavors+added {
+						if i == 0 {
+							b.Fatal("a flavor is not in the list that was asked for after it was made")
+						}
+						seen = time.Now()
+					}
+					if i > 0 {
+						report(b, "seconds after a write of another replica that GET /v1"+path+" was without it at most", seen.Sub(written).Seconds(), "<=", 1)
+					}
+				}
 			}
 		})
 	}
+}
+
+// listed is how many flavors a list in JSON has.
+func listed(b *testing.B, body []byte) int {
+	b.Helper()
+	var list struct{ Flavors []json.RawMessage }
+	if err := json.Unmarshal(body, &list); err != nil {
+		b.Fatal(err)
+	}
+	return len(list.Flavors)
 }
 
 // stocked is the setting of a database that has so many promoted flavors.
@@ -60,5 +98,8 @@ func stocked(b *testing.B, driver string, flavors int) map[string]any {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return map[string]any{"database": map[string]any{"driver": driver, "dsn": dsn}}
+	return map[string]any{
+		"database":           map[string]any{"driver": driver, "dsn": dsn},
+		"credentials_keyset": filepath.Join(b.TempDir(), "keyset.json"),
+	}
 }
