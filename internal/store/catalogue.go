@@ -15,6 +15,10 @@ import (
 // Catalogue is one state of the catalogue, shared by all who read it: change
 // nothing of what it or its methods give.
 type Catalogue struct {
+	// Number is another for each catalogue that this process has loaded: what was
+	// made of one is good as long as its number is the same.
+	Number uint64
+
 	Flavors       []flavor.Flavor       // in the order of flavor.Compare, Nodes filled
 	Promoted      []flavor.Flavor       // those of Flavors that are promoted, the same slice as long as nothing changes
 	Installations []flavor.Installation // by flavor, then region
@@ -101,6 +105,7 @@ const revalidate = time.Second / 2
 type catalogueCache struct {
 	snapshot atomic.Pointer[snapshot]
 	writes   atomic.Uint64
+	loads    atomic.Uint64
 	// version is the highest this process has committed. A Galera node that
 	// has not applied it yet must not fill the snapshot.
 	version atomic.Int64
@@ -207,6 +212,7 @@ func (s *Store) loadCatalogue(ctx context.Context, believed time.Duration, writt
 		if err := tx.strays(next.Catalogue); err != nil {
 			return err
 		}
+		next.Number = c.loads.Add(1)
 		if next.Products, err = tx.Products(); err != nil {
 			return err
 		}

@@ -3,7 +3,9 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"testing"
@@ -75,13 +77,7 @@ func listed(b *testing.B, body []byte) int {
 // stocked is the setting of a database that has so many promoted flavors.
 func stocked(b *testing.B, driver string, flavors int) map[string]any {
 	b.Helper()
-	dsn := storetest.DSN(b, driver)
-	s := storetest.Connect(b, driver, dsn, storetest.Keyset(b))
-	ctx := context.WithoutCancel(b.Context())
-	if err := s.Up(ctx); err != nil {
-		b.Fatal(err)
-	}
-	err := s.Write(ctx, func(tx *store.Tx) error {
+	return filled(b, driver, func(tx *store.Tx) error {
 		for i := range flavors {
 			if err := tx.InsertFlavor(flavor.Flavor{
 				ID: uuid.NewString(), Promoted: true, Public: true, Nodes: []string{},
@@ -95,11 +91,26 @@ func stocked(b *testing.B, driver string, flavors int) map[string]any {
 		}
 		return nil
 	})
+}
+
+// filled are the settings of a database that has been filled, and its keyset.
+func filled(b *testing.B, driver string, fill func(*store.Tx) error) map[string]any {
+	b.Helper()
+	ctx, file := context.WithoutCancel(b.Context()), filepath.Join(b.TempDir(), "keyset.json")
+	keyset, _, err := store.LoadKeyset(file, nil)
 	if err != nil {
+		b.Fatal(err)
+	}
+	dsn := storetest.DSN(b, driver)
+	s, err := store.Open(ctx, store.Config{Driver: driver, DSN: dsn, Keyset: keyset, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := errors.Join(s.Up(ctx), s.BindKeyset(ctx), s.Write(ctx, fill), s.Close()); err != nil {
 		b.Fatal(err)
 	}
 	return map[string]any{
 		"database":           map[string]any{"driver": driver, "dsn": dsn},
-		"credentials_keyset": filepath.Join(b.TempDir(), "keyset.json"),
+		"credentials_keyset": file,
 	}
 }

@@ -225,7 +225,7 @@ func latencies(b *testing.B, address string, requests [][]byte, d time.Duration)
 		conn := dial(b, address)
 		wg.Go(func() {
 			defer conn.Close()
-			r := bufio.NewReader(conn)
+			r := bufio.NewReaderSize(conn, 64<<10)
 			for begun := time.Now(); errs[i] == nil && begun.Before(until); begun = time.Now() {
 				if _, errs[i] = conn.Write(requests[i%len(requests)]); errs[i] == nil {
 					errs[i] = skipAnswer(r)

@@ -462,7 +462,8 @@ func catalogue(t *testing.T, s *store.Store) {
 		}
 		return cat
 	}
-	if n := len(get().Flavors); n != 0 {
+	empty := get()
+	if n := len(empty.Flavors); n != 0 {
 		t.Fatalf("a new catalogue has %d flavors", n)
 	}
 	f, g := Flavor("f"), Flavor("a")
@@ -472,6 +473,9 @@ func catalogue(t *testing.T, s *store.Store) {
 	})
 	f.Nodes = []string{"A"}
 	cat := get()
+	if cat.Number == empty.Number {
+		t.Errorf("two catalogues have the number %d", cat.Number)
+	}
 	same(t, "Flavors", cat.Flavors, []flavor.Flavor{g, f})
 	is := []flavor.Installation{{FlavorID: f.ID, Region: "A", NodeID: "1"}}
 	same(t, "Installations", cat.Installations, is)
