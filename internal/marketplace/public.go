@@ -198,14 +198,9 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, 
 	if err != nil {
 		return found{}, err
 	}
-	if _, ok := cat.ByID(id); !ok {
-		// Another process may have put it there since.
-		if cat, err = m.store.CatalogueNow(ctx); err != nil {
-			return found{}, err
-		}
-	}
-	if f, ok := cat.ByID(id); ok && node == "" {
-		return found{Flavor: f}, nil
+	f, public, err := m.byID(ctx, cat, id)
+	if err != nil || public && node == "" {
+		return found{Flavor: f}, err
 	}
 	regions, err := m.regions(ctx)
 	if err != nil {
@@ -214,8 +209,8 @@ func (m *Market) find(ctx context.Context, p flavor.Principal, id, node string, 
 	if node != "" && !slices.Contains(names(regions), node) {
 		return found{}, flavor.NotFound("no region %q is registered: GET /v1/regions lists them", node)
 	}
-	if f, ok, err := m.byID(ctx, cat, id); err != nil || ok {
-		return found{Flavor: f}, err
+	if public {
+		return found{Flavor: f}, nil
 	}
 	mine := slices.DeleteFunc(where(p, flavor.ReadPrivate, regions), func(r flavor.Region) bool { return node != "" && r.Name != node })
 	if !act && flavor.IsUUID(id) {

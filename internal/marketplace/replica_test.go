@@ -34,7 +34,7 @@ func TestFlavorOfAnotherReplica(t *testing.T) {
 				if f, err := two.PromotedFlavor(t.Context(), id); err != nil || f.ID != id || f.Nodes == nil {
 					t.Errorf("the promoted flavor %s: %+v, %v", id, f, err)
 				}
-				if f, err := two.Flavor(t.Context(), flavor.Principal{ID: "u"}, id, ""); err != nil || f.ID != id || f.Nodes == nil {
+				if f, err := two.Flavor(t.Context(), flavor.Principal{ID: "u"}, id, "", false); err != nil || f.ID != id || f.Nodes == nil {
 					t.Errorf("the flavor %s: %+v, %v", id, f, err)
 				}
 			}
@@ -42,7 +42,7 @@ func TestFlavorOfAnotherReplica(t *testing.T) {
 			if _, err := two.PromotedFlavor(t.Context(), gone); flavor.CodeOf(err) != flavor.CodeNotFound {
 				t.Errorf("a promoted flavor that nobody made: %v", err)
 			}
-			if _, err := two.Flavor(t.Context(), flavor.Principal{ID: "u"}, gone, ""); flavor.CodeOf(err) != flavor.CodeNotFound {
+			if _, err := two.Flavor(t.Context(), flavor.Principal{ID: "u"}, gone, "", false); flavor.CodeOf(err) != flavor.CodeNotFound {
 				t.Errorf("a flavor that nobody made: %v", err)
 			}
 		})
