@@ -22,7 +22,6 @@ type look struct {
 	known   flavor.Look           // what was noted of the region, before the look
 	before  []flavor.Installation // and what was installed there
 	took    time.Duration
-	access  map[string][]string // of those that are not public, where it was asked: the projects, by the flavor's id
 }
 
 func (l *look) byID(id string) (flavor.NovaFlavor, bool) {
@@ -334,14 +333,4 @@ func (fs *flights) land(f *flight, region string, hung bool) {
 		delete(fs.hung, region)
 	}
 	close(f.seen)
-}
-
-// Observe looks at a region now and writes down what it finds, with who may use
-// the flavors that are not public. Its error is why the region could not be asked.
-func (m *Market) Observe(ctx context.Context, region string) error {
-	r, err := m.region(ctx, region)
-	if err != nil {
-		return err
-	}
-	return m.lookAt(ctx, r, whole).err
 }

@@ -121,9 +121,6 @@ func (l *look) sameAs(known []flavor.SeenFlavor) bool {
 		if !there || nf.ID != f.ID || nf.IsPublic != f.IsPublic || !nf.Equal(f.Spec) {
 			return false
 		}
-		if access, asked := l.access[f.ID]; asked && !slices.Equal(access, f.Access) {
-			return false
-		}
 	}
 	return true
 }
@@ -139,19 +136,15 @@ func (l *look) withAccess(last *flavor.Look) []flavor.SeenFlavor {
 	all := make([]flavor.SeenFlavor, len(l.flavors))
 	for i, nf := range l.flavors {
 		all[i].NovaFlavor = nf
-		if nf.IsPublic {
-			continue
-		}
-		all[i].Access = known[nf.ID]
-		if access, asked := l.access[nf.ID]; asked {
-			all[i].Access = access
+		if !nf.IsPublic {
+			all[i].Access = known[nf.ID]
 		}
 	}
 	slices.SortFunc(all, func(a, b flavor.SeenFlavor) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }
 
-// found is what the flavors of a region mean for the catalogue's nodes there.
+// foundNodes is what the flavors of a region mean for the catalogue's nodes there.
 type foundNodes struct {
 	put     []flavor.Installation // nodes that were not noted, or otherwise
 	gone    []flavor.Installation // noted, and deleted by somebody

@@ -54,7 +54,7 @@ func (inventoryRow) TableName() string { return "inventory" }
 // seenFlavor is a SeenFlavor as JSON.
 type seenFlavor struct {
 	storedFlavor
-	Access []string `json:"access,omitempty"`
+	Access []string `json:"access"` // null: not known
 }
 
 func encodeSeen(fs []flavor.SeenFlavor) (string, error) {
@@ -213,6 +213,41 @@ func (tx *Tx) PutInventory(region string, fs []flavor.SeenFlavor) error {
 	return tx.wrap(err, "storing the inventory of %s", region)
 }
 
+// PutAccess notes who may use some flavors of region: projects, by the id of the
+// flavor. Those that region has no more are passed over.
+func (tx *Tx) PutAccess(region string, access map[string][]string) error {
+	if err := tx.ready(true); err != nil {
+		return err
+	}
+	// The row of the looks first, as whoever else writes an inventory.
+	if _, err := tx.lock(&lookRow{}, "region", region); err != nil {
+		return err
+	}
+	fs, err := tx.seen(region)
+	if err != nil || fs == nil {
+		return err
+	}
+	for i, f := range fs {
+		if projects, asked := access[f.ID]; asked {
+			fs[i].Access = projects
+		}
+	}
+	return tx.PutInventory(region, fs)
+}
+
+// seen is what is known of region; nil where it was never seen.
+func (tx *Tx) seen(region string) ([]flavor.SeenFlavor, error) {
+	var found []inventoryRow
+	if err := tx.rows().Where("region = ?", region).Find(&found).Error; err != nil || len(found) == 0 {
+		return nil, tx.wrap(err, "reading the inventory of %s", region)
+	}
+	fs, err := decodeSeen(found[0].Flavors)
+	if err != nil {
+		return nil, fmt.Errorf("while decoding the flavors of %s: %w", region, err)
+	}
+	return fs, nil
+}
+
 // PatchInventory puts these flavors into what is known of region, or in the place
 // of those with their ids, takes others out by their ids, and is what is known
 // then: nil where region was never seen, and nothing was changed. It belongs behind
@@ -221,13 +256,9 @@ func (tx *Tx) PatchInventory(region string, put []flavor.NovaFlavor, gone []stri
 	if err := tx.ready(true); err != nil {
 		return nil, err
 	}
-	var found []inventoryRow
-	if err := tx.rows().Where("region = ?", region).Find(&found).Error; err != nil || len(found) == 0 {
-		return nil, tx.wrap(err, "reading the inventory of %s", region)
-	}
-	fs, err := decodeSeen(found[0].Flavors)
-	if err != nil {
-		return nil, fmt.Errorf("while decoding the flavors of %s: %w", region, err)
+	fs, err := tx.seen(region)
+	if err != nil || fs == nil {
+		return nil, err
 	}
 	fs = slices.DeleteFunc(fs, func(f flavor.SeenFlavor) bool {
 		return slices.Contains(gone, f.ID) || slices.ContainsFunc(put, func(p flavor.NovaFlavor) bool { return p.ID == f.ID })
