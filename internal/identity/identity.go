@@ -67,6 +67,36 @@ type settings struct {
 	now      func() time.Time
 	calls    outgoing.Config
 	keystone Keystone
+	observe  func(context.Context, Call) // nil: nobody is told
+}
+
+// Call is one question to an identity provider, as an observer is told of it.
+// Nothing of what was sent or answered is in it.
+type Call struct {
+	Provider string // its name
+	Outcome  string // ok; refused: a 4xx, which is about the token; unavailable: anything else
+	Started  time.Time
+	Took     time.Duration
+}
+
+// The outcomes of a Call.
+const (
+	outcomeOK          = "ok"
+	outcomeRefused     = "refused"
+	outcomeUnavailable = "unavailable"
+)
+
+// WithObserver has observe told of every question to a provider when it was
+// answered, or was not. It must not take long.
+func WithObserver(observe func(context.Context, Call)) Option {
+	return func(s *settings) { s.observe = observe }
+}
+
+// asked tells the observer of a question to a provider.
+func (s settings) asked(ctx context.Context, provider, outcome string, started time.Time) {
+	if s.observe != nil {
+		s.observe(ctx, Call{Provider: provider, Outcome: outcome, Started: started, Took: time.Since(started)})
+	}
 }
 
 // WithClock replaces time.Now as the clock by which answers are remembered.

@@ -33,7 +33,7 @@ type keyRock struct {
 
 func newKeyRock(c ProviderConfig, s settings) *keyRock {
 	k := &keyRock{
-		remote: newRemote(TypeKeyRock, c.Timeout, s.calls), memory: newMemory(TypeKeyRock, c.CacheSize, s.now),
+		remote: newRemote(TypeKeyRock, c.Timeout, s), memory: newMemory(TypeKeyRock, c.CacheSize, s.now),
 		appID: c.AppID, organizations: maps.Clone(c.Organizations),
 		managerRole: c.ManagerRole, ownerRole: c.OwnerRole, keystoneUser: c.KeystoneUserClaim,
 	}

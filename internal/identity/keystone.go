@@ -32,13 +32,14 @@ type keystoneTokens struct {
 	keystone Keystone
 	memory   *memory
 	timeout  time.Duration
+	settings settings
 	rules    mapping
 	groups   bool // a rule is about them
 }
 
 func newKeystoneTokens(c ProviderConfig, s settings) *keystoneTokens {
 	k := &keystoneTokens{
-		keystone: s.keystone, memory: newMemory(TypeKeystone, c.CacheSize, s.now), timeout: c.Timeout,
+		keystone: s.keystone, memory: newMemory(TypeKeystone, c.CacheSize, s.now), timeout: c.Timeout, settings: s,
 		rules: newMapping(c.Roles, c.Regions),
 	}
 	about := func(claim string) bool { return claim == "groups" || strings.HasPrefix(claim, "groups.") }
@@ -54,7 +55,15 @@ func (k *keystoneTokens) Token(ctx context.Context, token flavor.Secret) (flavor
 	return k.memory.token(ctx, token, func(ctx context.Context) verdict {
 		ctx, cancel := context.WithTimeout(ctx, k.timeout)
 		defer cancel()
+		started := time.Now()
 		claims, until, err := k.keystone.Whose(ctx, token, k.groups)
+		outcome := outcomeOK
+		if flavor.CodeOf(err) == flavor.CodeKeystone {
+			outcome = outcomeRefused
+		} else if err != nil {
+			outcome = outcomeUnavailable
+		}
+		k.settings.asked(ctx, TypeKeystone, outcome, started)
 		switch {
 		case flavor.CodeOf(err) == flavor.CodeKeystone:
 			return verdict{err: flavor.Errorf(flavor.CodeUnauthorized, "the identity provider keystone does not accept the token: %w", err)}

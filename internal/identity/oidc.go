@@ -61,7 +61,7 @@ type published struct {
 func newOpenID(c ProviderConfig, s settings) *openID {
 	issuer, _ := url.Parse(c.Issuer) // Validate has tried it
 	o := &openID{
-		remote: newRemote(c.Name, c.Timeout, s.calls), memory: newMemory(c.Name, c.CacheSize, s.now), now: s.now,
+		remote: newRemote(c.Name, c.Timeout, s), memory: newMemory(c.Name, c.CacheSize, s.now), now: s.now,
 		mapping: newMapping(c.Roles, c.Regions),
 		issuer:  c.Issuer, host: issuer.Host, audience: c.Audience, audienceClaims: c.AudienceClaims, kinds: c.Tokens,
 		algorithms: c.Algorithms, skew: c.ClockSkew, nameClaims: c.NameClaims, keystoneUser: c.KeystoneUserClaim,

@@ -25,14 +25,15 @@ type remote struct {
 	timeout   time.Duration
 	transport *outgoing.Transport
 	client    *http.Client
+	settings  settings
 }
 
-// newRemote makes a provider that is asked within the timeout, and by the rules of
-// calls.
-func newRemote(name string, timeout time.Duration, calls outgoing.Config) *remote {
+// newRemote makes a provider that is asked within the timeout, and as s says.
+func newRemote(name string, timeout time.Duration, s settings) *remote {
+	calls := s.calls
 	calls.Timeout, calls.MaxAnswer, calls.Conns, calls.Idle = timeout, maxAnswer, maxConns, maxConns
 	t := outgoing.New(calls)
-	return &remote{name: name, timeout: timeout, transport: t, client: t.Client()}
+	return &remote{name: name, timeout: timeout, transport: t, client: t.Client(), settings: s}
 }
 
 // do sends req within the timeout. body is the whole answer where the status is
@@ -41,6 +42,8 @@ func newRemote(name string, timeout time.Duration, calls outgoing.Config) *remot
 func (r *remote) do(req *http.Request) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(req.Context(), r.timeout)
 	defer cancel()
+	started := time.Now()
+	defer func() { r.settings.asked(ctx, r.name, outcomeOf(status, err), started) }()
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "flavorsync")
 	res, err := r.client.Do(req.WithContext(ctx)) //nolint:gosec // the operator configures who is asked, or trusts the issuer that says so
@@ -55,6 +58,17 @@ func (r *remote) do(req *http.Request) (status int, body []byte, err error) {
 		return 0, nil, r.broken(ctx, req.URL.Host, "broke off its answer", err)
 	}
 	return res.StatusCode, body, nil
+}
+
+// outcomeOf is how a question went that do answers so.
+func outcomeOf(status int, err error) string {
+	switch {
+	case err == nil && status == http.StatusOK:
+		return outcomeOK
+	case err == nil && status >= 400 && status < 500:
+		return outcomeRefused
+	}
+	return outcomeUnavailable
 }
 
 // broken is the error where no whole answer came.

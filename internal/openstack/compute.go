@@ -46,9 +46,15 @@ func (c *Compute) on(doing, id string) attempt {
 	return a
 }
 
-// do makes one call, with a client of its session. A service account whose
-// token Nova refuses authenticates again, once.
-func (c *Compute) do(ctx context.Context, a attempt, call func(*gophercloud.ServiceClient) error) error {
+// do makes one call, of that name, with a client of its session. A service account
+// whose token Nova refuses authenticates again, once.
+func (c *Compute) do(ctx context.Context, a attempt, name string, ask func(*gophercloud.ServiceClient) error) error {
+	call := func(client *gophercloud.ServiceClient) error {
+		started := time.Now()
+		err := ask(client)
+		c.clouds.observe(ctx, a, name, started, err)
+		return err
+	}
 	client, err := c.session.client(ctx)
 	if err != nil {
 		return a.explain(err)
@@ -113,7 +119,7 @@ func (c *Compute) List(ctx context.Context) ([]flavor.NovaFlavor, error) {
 	defer cancel()
 	a := c.attempt("listing flavors of")
 	var found []flavor.NovaFlavor
-	err := c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	err := c.do(ctx, a, callListFlavors, func(client *gophercloud.ServiceClient) error {
 		var err error
 		// A flavor deleted while we page may be the very marker; then all
 		// begins again.
@@ -290,7 +296,7 @@ func (c *Compute) get(ctx context.Context, a attempt, id string) (flavor.NovaFla
 		return flavor.NovaFlavor{}, a.gone(err)
 	}
 	var f flavor.NovaFlavor
-	err := c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	err := c.do(ctx, a, callShowFlavor, func(client *gophercloud.ServiceClient) error {
 		var answer struct {
 			Flavor *record `json:"flavor"`
 		}
@@ -317,7 +323,7 @@ func (c *Compute) get(ctx context.Context, a attempt, id string) (flavor.NovaFla
 func (c *Compute) Check(ctx context.Context) flavor.RegionStatus {
 	ctx, cancel := c.begin(ctx)
 	defer cancel()
-	err := c.do(ctx, c.attempt("checking"), func(client *gophercloud.ServiceClient) error {
+	err := c.do(ctx, c.attempt("checking"), callCheck, func(client *gophercloud.ServiceClient) error {
 		var p page
 		if _, err := fetch(ctx, client, client.ServiceURL("flavors", "detail")+"?is_public=None&limit=1", &p); err != nil {
 			return err

@@ -33,6 +33,9 @@ type Config struct {
 	Unguarded     bool           // every address may be called: tests
 	Resolver      *net.Resolver  // nil: the system's
 	Log           *slog.Logger   // nil: slog.Default
+	// Observe, where it is not nil, is told of every call when it has ended, under
+	// the context of who asked. It must not take long.
+	Observe func(context.Context, Call)
 }
 
 // How many sessions are remembered. A forgotten one costs an authentication or

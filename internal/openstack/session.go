@@ -164,7 +164,10 @@ func (a *account) client(ctx context.Context) (*gophercloud.ServiceClient, error
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.clouds.cfg.RegionTimeout)
 		defer cancel()
-		return a.authenticate(ctx)
+		started := time.Now()
+		client, err := a.authenticate(ctx)
+		a.clouds.observe(ctx, a.attempt(), callAuthenticate, started, err)
+		return client, err
 	})
 	select {
 	case r := <-done:
@@ -318,7 +321,9 @@ func (c *Clouds) validate(ctx context.Context, r flavor.Region, token string) (*
 		}
 		ctx, cancel := context.WithTimeout(detached, c.cfg.RegionTimeout)
 		defer cancel()
+		started := time.Now()
 		v, err := c.ask(ctx, r.Name, at, token, ca)
+		c.observe(ctx, try, callValidateToken, started, err)
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // slots bounds the HTTP calls in flight: to each region, and over all of them.
@@ -11,6 +12,7 @@ import (
 type slots struct {
 	all       chan struct{}
 	perRegion int
+	waiting   atomic.Int64 // for one to come free
 
 	mu    sync.Mutex
 	lanes map[string]*lane
@@ -50,6 +52,8 @@ func (s *slots) acquire(ctx context.Context, region string) (release func(), err
 		return nil, err
 	}
 	l := s.enter(region)
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
 	select {
 	case l.calls <- struct{}{}:
 	case <-ctx.Done():

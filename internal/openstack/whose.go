@@ -29,6 +29,8 @@ func (c *Clouds) Whose(ctx context.Context, token flavor.Secret, groups bool) (c
 	if err != nil {
 		return nil, time.Time{}, try.explain(&badURLError{err})
 	}
+	started := time.Now()
+	defer func() { c.observe(ctx, try, callIdentifyToken, started, err) }()
 	var answer struct {
 		Token *saidOf `json:"token"`
 	}

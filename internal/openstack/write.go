@@ -57,7 +57,7 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 	}
 	var created flavor.NovaFlavor
 	var raw error
-	err = c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	err = c.do(ctx, a, callCreateFlavor, func(client *gophercloud.ServiceClient) error {
 		created, raw = create(ctx, client, f)
 		return raw
 	})
@@ -194,7 +194,7 @@ func (c *Compute) Delete(ctx context.Context, id string) error {
 }
 
 func (c *Compute) destroy(ctx context.Context, a attempt, id string) error {
-	return c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	return c.do(ctx, a, callDeleteFlavor, func(client *gophercloud.ServiceClient) error {
 		return flavors.Delete(ctx, client, url.PathEscape(id)).ExtractErr()
 	})
 }
@@ -222,7 +222,7 @@ func (c *Compute) Describe(ctx context.Context, id, text string) error {
 	if _, err := c.get(ctx, a, id); err != nil {
 		return err
 	}
-	return c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	return c.do(ctx, a, callDescribeFlavor, func(client *gophercloud.ServiceClient) error {
 		answer := flavors.Update(ctx, client, url.PathEscape(id), description(text))
 		if answer.Err != nil {
 			return answer.Err
@@ -296,7 +296,7 @@ func containsFold(specs map[string]string, key string) bool {
 }
 
 func (c *Compute) addSpecs(ctx context.Context, a attempt, id string, specs map[string]string) error {
-	return c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	return c.do(ctx, a, callAddSpecs, func(client *gophercloud.ServiceClient) error {
 		kept, err := flavors.CreateExtraSpecs(ctx, client, url.PathEscape(id), flavors.ExtraSpecsOpts(specs)).Extract()
 		if err == nil && !maps.Equal(kept, specs) {
 			return errNonsense
@@ -310,7 +310,7 @@ func (c *Compute) removeSpec(ctx context.Context, a attempt, id, key string) err
 		// As a path it leads to the flavor itself, or beyond.
 		return flavor.Conflict("%s: the extra spec %q cannot be removed through Nova's API; delete the flavor and create it again", a.doing, key)
 	}
-	err := c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	err := c.do(ctx, a, callDeleteSpec, func(client *gophercloud.ServiceClient) error {
 		return flavors.DeleteExtraSpec(ctx, client, url.PathEscape(id), url.PathEscape(key)).ExtractErr()
 	})
 	if flavor.CodeOf(err) == flavor.CodeNotFound {
@@ -335,7 +335,7 @@ func (c *Compute) Access(ctx context.Context, id string) ([]string, error) {
 func (c *Compute) access(ctx context.Context, a attempt, id string) ([]string, error) {
 	a.write = false
 	var projects []string
-	err := c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+	err := c.do(ctx, a, callListAccess, func(client *gophercloud.ServiceClient) error {
 		var answer struct {
 			Access *[]flavors.FlavorAccess `json:"flavor_access"`
 		}
@@ -387,7 +387,7 @@ func (c *Compute) Grant(ctx context.Context, id string, projects []string) error
 		if slices.Contains(have, project) {
 			continue
 		}
-		err := c.do(ctx, a, func(client *gophercloud.ServiceClient) error {
+		err := c.do(ctx, a, callAddAccess, func(client *gophercloud.ServiceClient) error {
 			return flavors.AddAccess(ctx, client, url.PathEscape(id), flavors.AddAccessOpts{Tenant: project}).Err
 		})
 		// Given meanwhile: the flavor is not public, so 409 means nothing else.

@@ -38,6 +38,9 @@ type Config struct {
 	DSN    string
 	Keyset *Keyset      // nil: regions can be neither read nor written
 	Log    *slog.Logger // nil: slog.Default()
+	// Observe, where it is not nil, is told of every transaction when it has ended,
+	// under the context of who asked. It must not take long.
+	Observe func(context.Context, Transaction)
 }
 
 // Store is an open database. Its methods may be called side by side.
@@ -54,7 +57,8 @@ type Store struct {
 	now      func() time.Time
 	cat      catalogueCache
 	inv      inventoryCache
-	rotated  func(step string) error // nil but in tests of Rotate
+	observe  func(context.Context, Transaction) // nil: nobody is told
+	rotated  func(step string) error            // nil but in tests of Rotate
 }
 
 const (
@@ -65,7 +69,7 @@ const (
 // Open opens the database, and creates the file where it is SQLite's and not
 // there yet. It does not migrate: see Up.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	s := &Store{driver: cfg.Driver, keyset: cfg.Keyset, log: cfg.Log, now: time.Now, cat: newCatalogueCache(), inv: newInventoryCache()}
+	s := &Store{driver: cfg.Driver, keyset: cfg.Keyset, log: cfg.Log, observe: cfg.Observe, now: time.Now, cat: newCatalogueCache(), inv: newInventoryCache()}
 	if s.log == nil {
 		s.log = slog.Default()
 	}

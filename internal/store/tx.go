@@ -41,7 +41,7 @@ func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	if s.driver == driverMySQL {
 		opts.Isolation = sql.LevelReadCommitted
 	}
-	return s.retry(ctx, func() error {
+	return s.observed(ctx, true, func() error {
 		tx, err := s.begin(ctx, s.writer, opts)
 		if err != nil {
 			return err
@@ -59,7 +59,7 @@ func (s *Store) Read(ctx context.Context, fn func(*Tx) error) error {
 	if s.driver == driverMySQL {
 		opts.Isolation = sql.LevelRepeatableRead
 	}
-	return s.retry(ctx, func() error {
+	return s.observed(ctx, false, func() error {
 		tx, err := s.begin(ctx, s.reader, opts)
 		if err != nil {
 			return err
