@@ -195,7 +195,7 @@ func importV1(cmd *cobra.Command, path, dsn string) error {
 		return err
 	}
 	log := jsonLog(os.Stderr)
-	db, closeDB, err := openStore(cmd.Context(), cfg, log, operators, false)
+	db, closeDB, err := openStore(cmd.Context(), cfg, log, operators, false, nil)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,6 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 
-	metrics := newMetrics()
 	failed := make(chan error, 1)
 	if cfg.MetricsListen == "" {
 		failed <- nil
@@ -143,7 +142,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 		}
 		s.log.Info("listening for metrics", "address", l.Addr().String())
 		working.Go(func() {
-			failed <- serveMetrics(ctx, l, metrics)
+			failed <- serveMetrics(ctx, l, s.metrics)
 			stop()
 		})
 	}
@@ -161,7 +160,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		FailedTokensPerMinute: cfg.Limits.FailedTokensPerMinute,
 		Connections:           cfg.Limits.Connections, ConnectionsPerAddress: cfg.Limits.ConnectionsPerAddress,
-		Observe: metrics.observe,
+		Observe: s.metrics.observe,
 		// A change asks a region several times, each within its time limit.
 		ShutdownGrace: max(30*time.Second, 4*cfg.Engine.RegionTimeout),
 	})

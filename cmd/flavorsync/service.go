@@ -54,14 +54,15 @@ func openKMS(cfg *config.Config) (tink.AEAD, error) {
 
 // openStore opens the configured database for its owner, migrated, with its
 // keyset. What is another's is left as it was. With serving, another process
-// that serves from the same SQLite file is refused until closeDB.
-func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, serving bool) (db *store.Store, closeDB func() error, err error) {
+// that serves from the same SQLite file is refused until closeDB. A nil observe is
+// told of nothing.
+func openStore(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, serving bool, observe func(context.Context, store.Transaction)) (db *store.Store, closeDB func() error, err error) {
 	keyset, created, err := loadKeyset(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	db, err = store.Open(ctx, store.Config{
-		Driver: cfg.Database.Driver, DSN: string(cfg.Database.DSN), Keyset: keyset, Log: log,
+		Driver: cfg.Database.Driver, DSN: string(cfg.Database.DSN), Keyset: keyset, Log: log, Observe: observe,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -136,6 +137,7 @@ type service struct {
 	engine  *reconcile.Engine // nil: other processes' alone
 	ucloud  *ucloud.Provider  // nil: none is configured
 	serving *store.Announced
+	metrics *metrics
 }
 
 // part is which of its two parts a process does: answering callers, or keeping the
@@ -150,6 +152,7 @@ const (
 
 // newService opens the database and wires the product. Close it.
 func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, only part) (*service, error) {
+	metrics := newMetrics()
 	clouds := openstack.New(openstack.Config{
 		KeystoneURL:   cfg.KeystoneURL,
 		RegionTimeout: cfg.Engine.RegionTimeout,
@@ -157,13 +160,14 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		AllowHTTP:     cfg.Outgoing.AllowHTTP,
 		AllowNetworks: cfg.Outgoing.AllowNetworks,
 		Log:           log,
+		Observe:       metrics.regionCall,
 	})
-	chain, err := identity.New(cfg.Identity, identity.WithKeystone(clouds),
+	chain, err := identity.New(cfg.Identity, identity.WithKeystone(clouds), identity.WithObserver(metrics.identityCall),
 		identity.WithOutgoing(outgoing.Config{AllowHTTP: cfg.Outgoing.AllowHTTP, AllowNetworks: cfg.Outgoing.AllowNetworks}))
 	if err != nil {
 		return nil, err
 	}
-	db, closeDB, err := openStore(ctx, cfg, log, who, true)
+	db, closeDB, err := openStore(ctx, cfg, log, who, true, metrics.transaction)
 	if err != nil {
 		chain.Close()
 		return nil, err
@@ -189,7 +193,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	})
 	provider := cfg.Provider()
 	provider.Store, provider.Products, provider.Log = db, market, log
-	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving}
+	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving, metrics: metrics}
 	if only != onlyAPI {
 		s.engine = reconcile.New(reconcile.Config{
 			Market: market, Store: db, Log: log, MaxInFlight: cfg.Engine.MaxInFlight, RegionTimeout: cfg.Engine.RegionTimeout,
@@ -198,6 +202,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	if s.ucloud, err = ucloud.New(provider); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
+	metrics.watch(s)
 	return s, nil
 }
 

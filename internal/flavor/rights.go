@@ -10,6 +10,7 @@ type Action string
 const (
 	ReadService Action = "service.read" // health and descriptions
 	ReadSelf    Action = "self.read"    // who one is
+	ReadStatus  Action = "status.read"  // how the federation is
 
 	ReadPromoted   Action = "promoted.read"
 	CreatePromoted Action = "promoted.create"
@@ -85,6 +86,7 @@ type Right struct {
 var rights = map[Action]Right{
 	ReadService: {Who: Anybody},
 	ReadSelf:    {Who: User},
+	ReadStatus:  {Who: User},
 
 	ReadPromoted:   {Who: User},
 	CreatePromoted: {Who: Manager, Refusal: CodeManagerOnly, Changes: true},
