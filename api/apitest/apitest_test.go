@@ -495,7 +495,7 @@ func TestExamplesAreAsDescribed(t *testing.T) {
 			}
 		}
 	}
-	if bodies < 150 || len(d.operations) != 39 {
+	if bodies < 150 || len(d.operations) != 40 {
 		t.Errorf("only %d examples and %d operations were found", bodies, len(d.operations))
 	}
 }
@@ -527,6 +527,7 @@ func TestBothXMLValidatorsAgree(t *testing.T) {
 		{"infrastructure", "InfrastructureName", "InfrastructureNameXML"},
 		{"infrastructure", "Infrastructure", "InfrastructureNameXML"},
 		{"infrastructure", "InfrastructureRequest", "InfrastructureCreateXML"},
+		{"status", "FederationStatus", "FederationStatusXML"},
 		{"whoami", "Whoami", "WhoamiXML"},
 		{"error", "Error", "NodesErrorXML"},
 	} {

@@ -19,11 +19,27 @@ import (
 func main() {
 	if err := root().ExecuteContext(untilSignal()); err != nil {
 		fmt.Fprintln(os.Stderr, "flavorsync:", err)
-		if errors.Is(err, errDifferences) {
-			os.Exit(2)
-		}
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// exitError is an error with which a command ends with a status of its own.
+type exitError struct {
+	status int
+	error
+}
+
+func (e *exitError) Unwrap() error { return e.error }
+
+// exitStatus is the status to end with after err: 1, unless it says another.
+func exitStatus(err error) int {
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.status
+	}
+	if errors.Is(err, errDifferences) {
+		return 2
+	}
+	return 1
 }
 
 // untilSignal ends with the first signal, which asks to finish. The next one
@@ -53,8 +69,8 @@ in JSON and XML, described at /openapi.yaml and /flavorsync.xsd.
 
 Start with the demo: it needs no configuration and no OpenStack.
 
-The exit status is 0, or 1 after a message that says what is wrong; apply --dry-run
-has 2 for what is not yet as declared.`,
+The exit status is 0, or 1 after a message that says what is wrong, unless a
+command's help says more.`,
 		Example: `  flavorsync demo
   flavorsync serve --config /etc/flavorsync/flavorsync.yaml
   flavorsync migrate status --config /etc/flavorsync/flavorsync.yaml
@@ -68,7 +84,7 @@ has 2 for what is not yet as declared.`,
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 	})
-	cmd.AddCommand(serveCommand(), migrateCommand(), keysCommand(), regionCommand(), applyCommand(), demoCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), migrateCommand(), keysCommand(), regionCommand(), applyCommand(), statusCommand(), demoCommand(), versionCommand())
 	return cmd
 }
 

@@ -51,6 +51,8 @@ type market struct {
 	wanted  []match.Requirement
 	matches []marketplace.Match
 
+	status flavor.FederationStatus
+
 	audit       []flavor.AuditEntry
 	moreAudit   bool
 	auditFilter flavor.AuditFilter
@@ -71,6 +73,11 @@ func (m *market) note(call string, args ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls = append(m.calls, strings.TrimSpace(call+" "+strings.Join(args, " ")))
+}
+
+func (m *market) Status(context.Context, flavor.Principal) (flavor.FederationStatus, error) {
+	m.note("Status")
+	return m.status, m.err
 }
 
 func (m *market) Audit(_ context.Context, _ flavor.Principal, f flavor.AuditFilter) ([]flavor.AuditEntry, bool, error) {

@@ -91,6 +91,7 @@ type Market interface {
 	Compliance
 	Views
 	Audit
+	Status
 }
 
 // Authenticator tells who sent a credential; *identity.Chain is one. Its errors

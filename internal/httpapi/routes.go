@@ -76,6 +76,7 @@ func (s *Server) routes() []*route {
 
 		{method: http.MethodGet, pattern: "/v1/audit", action: flavor.ReadAudit, local: true, handle: getAudit},
 
+		{method: http.MethodGet, pattern: "/v1/status", action: flavor.ReadStatus, local: true, handle: getStatus},
 		{method: http.MethodGet, pattern: "/v1/whoami", action: flavor.ReadSelf, local: true, handle: whoami},
 	}
 }

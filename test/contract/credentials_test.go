@@ -78,6 +78,7 @@ var rows = []row{
 	{http.MethodDelete, "/flavors/" + someUUID, false},
 	{http.MethodPost, "/match", false},
 	{http.MethodGet, "/audit", true},
+	{http.MethodGet, "/status", false},
 	{http.MethodGet, "/whoami", false},
 }
 

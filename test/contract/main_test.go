@@ -74,6 +74,7 @@ var together = []chapter{
 	{"roles", roles},
 	{"authorization", authorization},
 	{"audit", audit},
+	{"status", status},
 	{"OpenID Connect", openID},
 	{"negotiation", negotiation},
 	{"bodies", bodies},

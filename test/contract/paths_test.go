@@ -29,7 +29,7 @@ func paths(t *testing.T, s *setup) {
 		"/regions/Spain2/glue2", "/region/Spain2/glue2", "/nodes/Spain2/glue2",
 		"/infrastructures", "/infrastructures/Spain2",
 		"/flavors", "/flavors/" + f.ID,
-		"/whoami",
+		"/status", "/whoami",
 	} {
 		t.Run("GET "+path+" answers under both prefixes and with a trailing slash", func(t *testing.T) {
 			for _, prefix := range prefixes {
