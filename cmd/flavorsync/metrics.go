@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net/http"
 	"runtime"
 	"strconv"
 	"time"
@@ -78,22 +77,17 @@ func newMetrics() *metrics {
 // observe counts one request. route is the pattern, never the path, and method
 // one of ours, so that no client decides how many series there are.
 func (m *metrics) observe(method, route string, status int, took time.Duration) {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:
-	default:
-		method = "other"
-	}
-	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+	m.requests.WithLabelValues(methodOf(method), route, strconv.Itoa(status)).Observe(took.Seconds())
 }
 
 // regionCall counts one call to a cloud.
-func (m *metrics) regionCall(_ context.Context, c openstack.Call) {
+func (m *metrics) regionCall(c openstack.Call) {
 	m.regionCalls.WithLabelValues(c.Region, c.Name, c.Outcome).Inc()
 	m.regionCallTook.WithLabelValues(c.Name, c.Outcome).Observe(c.Took.Seconds())
 }
 
 // identityCall counts one question to an identity provider.
-func (m *metrics) identityCall(_ context.Context, c identity.Call) {
+func (m *metrics) identityCall(c identity.Call) {
 	m.identityCalls.WithLabelValues(c.Provider, c.Outcome).Observe(c.Took.Seconds())
 }
 
@@ -122,7 +116,7 @@ func outcomeOf(tx store.Transaction) string {
 }
 
 // transaction counts one transaction.
-func (m *metrics) transaction(_ context.Context, tx store.Transaction) {
+func (m *metrics) transaction(tx store.Transaction) {
 	kind := kindOf(tx)
 	m.transactions.WithLabelValues(kind, outcomeOf(tx)).Observe(tx.Took.Seconds())
 	if again := tx.Attempts - 1; again > 0 {

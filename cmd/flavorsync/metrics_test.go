@@ -49,14 +49,13 @@ func wantMetrics(t *testing.T, m *metrics, lines ...string) {
 // Operators alert on these: what is counted, under which name and labels.
 func TestMetrics(t *testing.T) {
 	m := newMetrics()
-	ctx := t.Context()
 	m.observe("BREW", "/v1/flavors", 418, time.Second)
-	m.regionCall(ctx, openstack.Call{Region: "Trento", Service: "Nova", Name: "list_flavors", Outcome: "timeout", Took: 10 * time.Second})
-	m.identityCall(ctx, identity.Call{Provider: "keyrock", Outcome: "ok", Took: time.Millisecond})
-	m.transaction(ctx, store.Transaction{Write: true, Attempts: 3, Took: time.Second})
-	m.transaction(ctx, store.Transaction{Attempts: 1, Err: flavor.NotFound("no")})
-	m.transaction(ctx, store.Transaction{Attempts: 1, Err: errors.Join(errors.New("x"), context.Canceled)})
-	m.transaction(ctx, store.Transaction{Write: true, Attempts: 1, Err: errors.New("the disk is full")})
+	m.regionCall(openstack.Call{Region: "Trento", Service: "Nova", Name: "list_flavors", Outcome: "timeout", Took: 10 * time.Second})
+	m.identityCall(identity.Call{Provider: "keyrock", Outcome: "ok", Took: time.Millisecond})
+	m.transaction(store.Transaction{Write: true, Attempts: 3, Took: time.Second})
+	m.transaction(store.Transaction{Attempts: 1, Err: flavor.NotFound("no")})
+	m.transaction(store.Transaction{Attempts: 1, Err: errors.Join(errors.New("x"), context.Canceled)})
+	m.transaction(store.Transaction{Write: true, Attempts: 1, Err: errors.New("the disk is full")})
 	wantMetrics(t, m,
 		`flavorsync_http_request_duration_seconds_count{method="other",route="/v1/flavors",status="418"} 1`,
 		`flavorsync_region_calls_total{call="list_flavors",outcome="timeout",region="Trento"} 1`,

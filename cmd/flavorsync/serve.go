@@ -160,7 +160,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		FailedTokensPerMinute: cfg.Limits.FailedTokensPerMinute,
 		Connections:           cfg.Limits.Connections, ConnectionsPerAddress: cfg.Limits.ConnectionsPerAddress,
-		Observe: s.metrics.observe,
+		Observe: s.metrics.observe, Span: s.span(),
 		// A change asks a region several times, each within its time limit.
 		ShutdownGrace: max(30*time.Second, 4*cfg.Engine.RegionTimeout),
 	})

@@ -18,6 +18,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/outgoing"
 	"github.com/flavorsync/flavorsync/internal/reconcile"
 	"github.com/flavorsync/flavorsync/internal/store"
+	"github.com/flavorsync/flavorsync/internal/tracing"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
 )
 
@@ -137,7 +138,7 @@ type service struct {
 	engine  *reconcile.Engine // nil: other processes' alone
 	ucloud  *ucloud.Provider  // nil: none is configured
 	serving *store.Announced
-	metrics *metrics
+	watching
 }
 
 // part is which of its two parts a process does: answering callers, or keeping the
@@ -152,7 +153,11 @@ const (
 
 // newService opens the database and wires the product. Close it.
 func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who owner, only part) (*service, error) {
-	metrics := newMetrics()
+	traces, err := tracing.New(ctx, tracing.Config{Endpoint: cfg.Tracing.OTLPEndpoint, Sample: cfg.Tracing.Sample, Version: versionText(), Log: log})
+	if err != nil {
+		return nil, err
+	}
+	watching := watching{newMetrics(), traces}
 	clouds := openstack.New(openstack.Config{
 		KeystoneURL:   cfg.KeystoneURL,
 		RegionTimeout: cfg.Engine.RegionTimeout,
@@ -160,14 +165,14 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 		AllowHTTP:     cfg.Outgoing.AllowHTTP,
 		AllowNetworks: cfg.Outgoing.AllowNetworks,
 		Log:           log,
-		Observe:       metrics.regionCall,
+		Observe:       watching.regionCall,
 	})
-	chain, err := identity.New(cfg.Identity, identity.WithKeystone(clouds), identity.WithObserver(metrics.identityCall),
+	chain, err := identity.New(cfg.Identity, identity.WithKeystone(clouds), identity.WithObserver(watching.identityCall),
 		identity.WithOutgoing(outgoing.Config{AllowHTTP: cfg.Outgoing.AllowHTTP, AllowNetworks: cfg.Outgoing.AllowNetworks}))
 	if err != nil {
 		return nil, err
 	}
-	db, closeDB, err := openStore(ctx, cfg, log, who, true, metrics.transaction)
+	db, closeDB, err := openStore(ctx, cfg, log, who, true, watching.transaction)
 	if err != nil {
 		chain.Close()
 		return nil, err
@@ -193,7 +198,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	})
 	provider := cfg.Provider()
 	provider.Store, provider.Products, provider.Log = db, market, log
-	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving, metrics: metrics}
+	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving, watching: watching}
 	if only != onlyAPI {
 		s.engine = reconcile.New(reconcile.Config{
 			Market: market, Store: db, Log: log, MaxInFlight: cfg.Engine.MaxInFlight, RegionTimeout: cfg.Engine.RegionTimeout,
@@ -202,7 +207,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	if s.ucloud, err = ucloud.New(provider); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
-	metrics.watch(s)
+	s.watch(s)
 	return s, nil
 }
 
@@ -238,6 +243,9 @@ func (s *service) close(ctx context.Context) error {
 	defer cancel()
 	if err := s.serving.Withdraw(ctx); err != nil { // flavorsync keys waits for us then, for a while
 		s.log.Warn("this process seems to serve still", "error", err.Error())
+	}
+	if err := s.watching.close(ctx); err != nil {
+		s.log.Warn("the last traces could not be sent", "error", err.Error())
 	}
 	if err := s.closeDB(); err != nil {
 		return fmt.Errorf("while closing the database: %w", err)

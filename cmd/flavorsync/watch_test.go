@@ -53,14 +53,14 @@ func printed(t *testing.T) map[string][]*dto.Metric {
 	}
 	for _, call := range openstack.Calls {
 		for _, outcome := range openstack.Outcomes {
-			m.regionCall(t.Context(), openstack.Call{Region: "Trento", Name: call, Outcome: outcome})
+			m.regionCall(openstack.Call{Region: "Trento", Name: call, Outcome: outcome})
 		}
 	}
 	for _, outcome := range []string{"ok", "refused", "unavailable"} {
-		m.identityCall(t.Context(), identity.Call{Provider: "keyrock", Outcome: outcome})
+		m.identityCall(identity.Call{Provider: "keyrock", Outcome: outcome})
 	}
-	m.transaction(t.Context(), store.Transaction{Write: true, Attempts: 2})
-	m.transaction(t.Context(), store.Transaction{Write: true, Attempts: 1, Err: os.ErrInvalid})
+	m.transaction(store.Transaction{Write: true, Attempts: 2})
+	m.transaction(store.Transaction{Write: true, Attempts: 1, Err: os.ErrInvalid})
 	other := withEngine(&engine{
 		of: answering(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }), limit: time.Minute,
 		breakers: func() []string { return []string{"Trento"} },

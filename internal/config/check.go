@@ -106,6 +106,12 @@ func (l *loader) check(c *Config) {
 	if c.Audit.Retention < 0 {
 		l.wrong("audit.retention", "must be at least 0, which keeps everything, such as 8760h for a year")
 	}
+	if c.Tracing.OTLPEndpoint != "" {
+		l.url("tracing.otlp_endpoint", c.Tracing.OTLPEndpoint)
+	}
+	if s := c.Tracing.Sample; !(s >= 0 && s <= 1) { //nolint:staticcheck // NaN is neither
+		l.wrong("tracing.sample", "must be from 0 to 1, such as 0.1 for a tenth of all traces")
+	}
 	l.promotion(c.Promotion)
 	l.pricing(c.Pricing)
 	l.wrongAll("glue2", c.GLUE2.Validate())

@@ -34,6 +34,7 @@ type Config struct {
 	UCloud            UCloud                    `koanf:"ucloud"`
 	GLUE2             glue2.Config              `koanf:"glue2"`
 	Audit             Audit                     `koanf:"audit"`
+	Tracing           Tracing                   `koanf:"tracing"`
 }
 
 // TLS is the certificate that listen shows; without one it speaks plain HTTP.
@@ -83,6 +84,12 @@ type Limits struct {
 // Audit is how long what callers changed is remembered.
 type Audit struct {
 	Retention time.Duration `koanf:"retention"` // 0: for ever
+}
+
+// Tracing is where traces go.
+type Tracing struct {
+	OTLPEndpoint string  `koanf:"otlp_endpoint"` // URL of a receiver of OTLP over HTTP; "" for none
+	Sample       float64 `koanf:"sample"`        // how much of all traces is made, from 0 to 1
 }
 
 // Promotion is what happens to promoted flavors by itself: in the whole
@@ -191,6 +198,7 @@ func Default() Config {
 		CredentialsKeyset: "keyset.json",
 		Limits:            Limits{FailedLoginsPerMinute: 60, FailedTokensPerMinute: 6000, Connections: 10_000, ConnectionsPerAddress: 256},
 		Audit:             Audit{Retention: 365 * 24 * time.Hour},
+		Tracing:           Tracing{Sample: 1},
 		Promotion:         Promotion{Install: manual},
 		Pricing:           Pricing{Period: "hour"},
 		UCloud:            UCloud{Push: ucloud.V2, PushInterval: 15 * time.Minute, DefaultCategory: "uc-general"},

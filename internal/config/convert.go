@@ -46,6 +46,8 @@ func convert(from, to reflect.Value) (any, error) {
 		ok, want = kind == reflect.Bool, "true or false"
 	case reflect.Int:
 		ok, want = from.CanInt() && !to.OverflowInt(from.Int()), "a whole number"
+	case reflect.Float64:
+		ok, want = from.CanFloat() || from.CanInt(), "a number"
 	case reflect.Slice:
 		ok, want = kind == reflect.Slice, "a list, such as [a, b]"
 	case reflect.Struct, reflect.Map:

@@ -58,6 +58,8 @@ func TestDefaults(t *testing.T) {
 		{"connections", 10000, got.Limits.Connections},
 		{"connections_per_address", 256, got.Limits.ConnectionsPerAddress},
 		{"audit.retention", 8760 * time.Hour, got.Audit.Retention},
+		{"tracing.otlp_endpoint", "", got.Tracing.OTLPEndpoint},
+		{"tracing.sample", 1.0, got.Tracing.Sample},
 		{"promotion.install", "manual", got.Promotion.Install},
 		{"sweep_interval", 60 * time.Second, got.Engine.SweepInterval},
 		{"max_in_flight", 32, got.Engine.MaxInFlight},
@@ -84,6 +86,7 @@ identity:
   - {type: keyrock, url: "https://account.example.org/user", app_id: "f00", organizations: {"a.b": Trento, "0123": Spain2}, timeout: 750ms}
   - {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}
 audit: {retention: 720h}
+tracing: {otlp_endpoint: "https://otel.example.org:4318/x", sample: 0.25}
 promotion: {install: manual, repair: false}
 pricing: {per_vcpu: "0.05", per_gb: "0.0125", per_gpu: "7.5", currency: DKK, period: day}
 engine: {sweep_interval: 2m, max_in_flight: 5, region_timeout: 1s500ms}
@@ -113,6 +116,7 @@ var fullConfig = Config{
 		{Type: "accounts", Users: []identity.Account{{Name: "spain2", PasswordHash: hash, Roles: []string{"InfrastructureManager"}, Regions: []string{"Spain2"}}}},
 	},
 	Audit:     Audit{Retention: 720 * time.Hour},
+	Tracing:   Tracing{OTLPEndpoint: "https://otel.example.org:4318/x", Sample: 0.25},
 	Promotion: Promotion{Install: "manual"},
 	Pricing:   Pricing{PerVCPU: "0.05", PerGB: "0.0125", PerGPU: "7.5", Currency: "DKK", Period: "day"},
 	Engine:    Engine{SweepInterval: 2 * time.Minute, MaxInFlight: 5, RegionTimeout: 1500 * time.Millisecond},
@@ -167,6 +171,7 @@ func TestEnvironment(t *testing.T) {
 		"FLAVORSYNC_LIMITS_REQUESTS_PER_SECOND=7",
 		`FLAVORSYNC_IDENTITY=[{type: keyrock, url: "https://account.example.org/user", app_id: f00, organizations: {a.b: Trento, "0123": Spain2}, timeout: 750ms},
 		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
+		"FLAVORSYNC_TRACING_OTLP_ENDPOINT=https://otel.example.org:4318/x", "FLAVORSYNC_TRACING_SAMPLE=0.25",
 		"FLAVORSYNC_AUDIT_RETENTION=720h", "FLAVORSYNC_PROMOTION_REPAIR=",
 		"FLAVORSYNC_PRICING_PER_VCPU=0.05", "FLAVORSYNC_PRICING_PER_GB=0.0125", "FLAVORSYNC_PRICING_PER_GPU=7.5",
 		"FLAVORSYNC_UCLOUD_PROVIDER_ID=aau", "FLAVORSYNC_UCLOUD_PUBLIC_KEY=" + publicKey, "FLAVORSYNC_UCLOUD_CORE_URL=https://cloud.example.org",
@@ -225,6 +230,8 @@ func TestWrong(t *testing.T) {
 		{"unknown key of a user", `identity: [{type: accounts, users: [{name: a, password: x, password_hash: "` + hash + `"}]}]`, nil, []string{"identity[0].users[0].password: is no setting: there are name, password_hash,"}},
 		{"bare duration", "engine: {sweep_interval: 60, region_timeout: 1.5}", nil, []string{"engine.region_timeout: must be a time with its unit", "engine.sweep_interval: must be a time with its unit"}},
 		{"duration without unit", "engine: {sweep_interval: '60'}", nil, []string{"engine.sweep_interval: is no time"}},
+		{"traces", "tracing: {otlp_endpoint: 'localhost:4318', sample: 1.5}", nil, []string{"tracing.otlp_endpoint: must be an http or https URL", "tracing.sample: must be from 0 to 1"}},
+		{"no share of traces", "tracing: {sample: '1'}", nil, []string{"tracing.sample: must be a number"}},
 		{"negative duration", "engine: {sweep_interval: -1s, region_timeout: 0s}", nil, []string{"engine.region_timeout: must be above 0", "engine.sweep_interval: must be above 0"}},
 		{"fraction", "limits: {requests_per_second: 3.7, failed_logins_per_minute: 3.0}", nil, []string{"limits.failed_logins_per_minute: must be a whole number", "limits.requests_per_second: must be a whole number"}},
 		{"text for a number", "limits: {requests_per_second: '3'}", nil, []string{"limits.requests_per_second: must be a whole number"}},

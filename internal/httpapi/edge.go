@@ -29,6 +29,13 @@ func (s *Server) edge(next echo.HandlerFunc) echo.HandlerFunc {
 		r := c.Request()
 		k := &call{Context: c, s: s, ctx: r.Context(), started: time.Now(), format: negotiate(r.Header["Accept"])}
 		k.takeQuery()
+		if s.cfg.Span != nil {
+			var ended func(Answered)
+			k.ctx, ended = s.cfg.Span(r)
+			defer func() {
+				ended(Answered{Method: r.Method, Route: k.pattern(), Status: c.Response().Status, RequestID: k.id, Provider: k.who.Provider})
+			}()
+		}
 		if r.ContentLength != 0 {
 			k.limitBody(s.bodyTimeout)
 		}

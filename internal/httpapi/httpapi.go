@@ -136,9 +136,21 @@ type Config struct {
 	// method, the pattern of its route ("" for none), its status and its time.
 	Observe func(method, route string, status int, took time.Duration)
 
+	// Span, where it is not nil, begins the span of every request: ctx is the
+	// request's from then on, and ended is told what it came to.
+	Span func(*http.Request) (ctx context.Context, ended func(Answered))
+
 	// ShutdownGrace is how long Serve waits at its end for the requests that
 	// run; 30 s where it is 0.
 	ShutdownGrace time.Duration
+}
+
+// Answered is what a request came to, as Config.Span is told.
+type Answered struct {
+	Method, Route string // the pattern, "" where none matched
+	Status        int
+	RequestID     string
+	Provider      string // the identity provider that vouches for the caller; "" for nobody
 }
 
 // Time and size limits of one connection. An answer may take long (several
