@@ -109,7 +109,7 @@ func (l *loader) check(c *Config) {
 	if c.Tracing.OTLPEndpoint != "" {
 		l.url("tracing.otlp_endpoint", c.Tracing.OTLPEndpoint)
 	}
-	if s := c.Tracing.Sample; !(s >= 0 && s <= 1) { //nolint:staticcheck // NaN is neither
+	if s := c.Tracing.Sample; !(s >= 0 && s <= 1) { // NaN is neither
 		l.wrong("tracing.sample", "must be from 0 to 1, such as 0.1 for a tenth of all traces")
 	}
 	l.promotion(c.Promotion)

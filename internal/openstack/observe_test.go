@@ -107,6 +107,24 @@ func TestObserve(t *testing.T) {
 	})
 }
 
+// What was never sent is told from what was not answered: the first is a matter of
+// max_in_flight.
+func TestOutcomeOfABusyRegion(t *testing.T) {
+	a := attempt{clouds: newFake(t).clouds(t), region: "R", party: nova, doing: "listing flavors of R"}
+	for err, want := range map[error]string{
+		&busyError{region: true, limit: 4, cause: context.DeadlineExceeded}: "busy",
+		&busyError{limit: 32, cause: context.Canceled}:                      "cancelled",
+		context.DeadlineExceeded:                                            "timeout",
+	} {
+		if got := a.outcome(err); got != want {
+			t.Errorf("%v is %s, not %s", err, got, want)
+		}
+		if got := a.outcome(a.explain(err)); got != want {
+			t.Errorf("explained, %v is %s, not %s", err, got, want)
+		}
+	}
+}
+
 // A region that hangs shows before its callers give up: its slots are taken, and
 // the next one waits.
 func TestLoad(t *testing.T) {
