@@ -137,7 +137,7 @@ func (m *metrics) watch(s *service) {
 		_, waiting := s.clouds.Load()
 		return float64(waiting)
 	})
-	m.registry.MustRegister(catalogueAge{s.db}, &engine{of: s.market, log: s.log, limit: scrapeLimit, now: time.Now})
+	m.registry.MustRegister(catalogueAge{s.db}, &engineMetrics{of: s.market, log: s.log, limit: scrapeLimit, now: time.Now})
 }
 
 // catalogueAge is how old the catalogue is that callers see; absent before the

@@ -22,10 +22,10 @@ type overview interface {
 // after 10 s unless it is told otherwise, and then sees nothing of the process.
 const scrapeLimit = 700 * time.Millisecond
 
-// engine is the collector of what the engine has found and has to do. It reads the
+// engineMetrics is the collector of what the engine has found and has to do. It reads the
 // database, once for each scrape; where that takes longer than limit its metrics are
 // absent but for scrape_error, which is 1 then.
-type engine struct {
+type engineMetrics struct {
 	of    overview
 	log   *slog.Logger
 	limit time.Duration
@@ -56,14 +56,14 @@ var (
 )
 
 // Describe is prometheus.Collector's.
-func (e *engine) Describe(descs chan<- *prometheus.Desc) {
+func (e *engineMetrics) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range engineDescs {
 		descs <- d
 	}
 }
 
 // Collect is prometheus.Collector's.
-func (e *engine) Collect(found chan<- prometheus.Metric) {
+func (e *engineMetrics) Collect(found chan<- prometheus.Metric) {
 	put := func(d *prometheus.Desc, value float64, labels ...string) {
 		found <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
@@ -128,7 +128,7 @@ var errScrape = errors.New("the database did not answer in time")
 
 // ask waits for the database for limit, even where the driver would go on. Scrapes
 // that come meanwhile share the question, so that they do not pile up.
-func (e *engine) ask() (flavor.FederationStatus, error) {
+func (e *engineMetrics) ask() (flavor.FederationStatus, error) {
 	asked := e.flights.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), e.limit)
 		defer cancel()

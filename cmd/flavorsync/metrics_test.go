@@ -101,7 +101,7 @@ var aFederation = flavor.FederationStatus{
 	}},
 }
 
-func withEngine(e *engine) *metrics {
+func withEngine(e *engineMetrics) *metrics {
 	m := newMetrics()
 	e.log, e.now = slog.New(slog.DiscardHandler), func() time.Time { return noon }
 	m.registry.MustRegister(e)
@@ -111,7 +111,7 @@ func withEngine(e *engine) *metrics {
 // The disorder shows: who is down and since when, how late the looks are, what is
 // undone and what failed.
 func TestEngineMetrics(t *testing.T) {
-	m := withEngine(&engine{
+	m := withEngine(&engineMetrics{
 		of:       answering(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }),
 		limit:    time.Minute,
 		breakers: func() []string { return []string{"Trento"} },
@@ -141,7 +141,7 @@ func TestMetricsWhileTheDatabaseHangs(t *testing.T) {
 	hung := make(chan struct{})
 	defer close(hung)
 	var asked atomic.Int64
-	m := withEngine(&engine{
+	m := withEngine(&engineMetrics{
 		of: answering(func(context.Context) (flavor.FederationStatus, error) {
 			asked.Add(1)
 			<-hung
@@ -164,7 +164,7 @@ func TestMetricsWhileTheDatabaseHangs(t *testing.T) {
 		t.Errorf("%d questions hang, not 1", n)
 	}
 
-	m = withEngine(&engine{of: answering(func(context.Context) (flavor.FederationStatus, error) {
+	m = withEngine(&engineMetrics{of: answering(func(context.Context) (flavor.FederationStatus, error) {
 		return flavor.FederationStatus{}, errors.New("gone")
 	}), limit: time.Minute})
 	wantMetrics(t, m, `flavorsync_scrape_error 1`)

@@ -61,7 +61,7 @@ func printed(t *testing.T) map[string][]*dto.Metric {
 	}
 	m.transaction(store.Transaction{Write: true, Attempts: 2})
 	m.transaction(store.Transaction{Write: true, Attempts: 1, Err: os.ErrInvalid})
-	other := withEngine(&engine{
+	other := withEngine(&engineMetrics{
 		of: answering(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }), limit: time.Minute,
 		breakers: func() []string { return []string{"Trento"} },
 	})
