@@ -30,8 +30,9 @@ type engineMetrics struct {
 	log   *slog.Logger
 	limit time.Duration
 	now   func() time.Time
-	// breakers says of each region whose breaker is open in this process that it is.
-	breakers func() []string
+	// breakers says of regions whether their breaker is open in this process; nil
+	// where it does not look after regions.
+	breakers func() map[string]bool
 	flights  singleflight.Group
 }
 
@@ -49,7 +50,7 @@ var (
 	sweepLag       = engineDesc("sweep_lag_seconds", "How late the most overdue look at a region is; 0 if none is.")
 	operationCount = engineDesc("operations", "Operations, by state.", "state")
 	nodeCount      = engineDesc("operation_nodes", "Nodes of operations, by state.", "state")
-	breakerOpen    = engineDesc("breaker_open", "1 for each region that this process does not ask for a while, because it failed again and again.", "region")
+	breakerOpen    = engineDesc("breaker_open", "1 if this process gives the region nothing to do for a while, because it failed again and again; else 0, or absent.", "region")
 	engineDescs    = []*prometheus.Desc{
 		scrapeError, regionUp, regionSeen, regionLook, regionDrift, regionPending, sweepLag, operationCount, nodeCount, breakerOpen,
 	}
@@ -68,8 +69,12 @@ func (e *engineMetrics) Collect(found chan<- prometheus.Metric) {
 		found <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
 	if e.breakers != nil {
-		for _, region := range e.breakers() {
-			put(breakerOpen, 1, region)
+		for region, open := range e.breakers() {
+			value := 0.0
+			if open {
+				value = 1
+			}
+			put(breakerOpen, value, region)
 		}
 	}
 	status, err := e.ask()

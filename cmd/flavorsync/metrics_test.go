@@ -114,7 +114,7 @@ func TestEngineMetrics(t *testing.T) {
 	m := withEngine(&engineMetrics{
 		of:       answering(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }),
 		limit:    time.Minute,
-		breakers: func() []string { return []string{"Trento"} },
+		breakers: func() map[string]bool { return map[string]bool{"Spain2": false, "Trento": true} },
 	})
 	wantMetrics(t, m,
 		`flavorsync_scrape_error 0`,
@@ -124,7 +124,7 @@ func TestEngineMetrics(t *testing.T) {
 		`flavorsync_sweep_lag_seconds 5`,
 		`flavorsync_region_pending_nodes{region="Trento"} 3`,
 		`flavorsync_drifted_nodes{kind="missing",region="Spain2"} 2`,
-		`flavorsync_breaker_open{region="Trento"} 1`,
+		`flavorsync_breaker_open{region="Spain2"} 0`, `flavorsync_breaker_open{region="Trento"} 1`,
 		`flavorsync_operations{state="failed"} 3`, `flavorsync_operations{state="running"} 1`,
 		`flavorsync_operation_nodes{state="waiting"} 5`, `flavorsync_operation_nodes{state="failed"} 8`,
 	)

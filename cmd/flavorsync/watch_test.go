@@ -63,7 +63,7 @@ func printed(t *testing.T) map[string][]*dto.Metric {
 	m.transaction(store.Transaction{Write: true, Attempts: 1, Err: os.ErrInvalid})
 	other := withEngine(&engineMetrics{
 		of: answering(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }), limit: time.Minute,
-		breakers: func() []string { return []string{"Trento"} },
+		breakers: func() map[string]bool { return map[string]bool{"Spain2": false, "Trento": true} },
 	})
 	series := map[string][]*dto.Metric{}
 	for _, m := range []*metrics{m, other} {
