@@ -137,7 +137,11 @@ func (m *metrics) watch(s *service) {
 		_, waiting := s.clouds.Load()
 		return float64(waiting)
 	})
-	m.registry.MustRegister(catalogueAge{s.db}, &engineMetrics{of: s.market, log: s.log, limit: scrapeLimit, now: time.Now})
+	e := &engineMetrics{of: s.market, log: s.log, limit: scrapeLimit, now: time.Now}
+	if s.engine != nil {
+		e.breakers = s.engine.Broken
+	}
+	m.registry.MustRegister(catalogueAge{s.db}, e)
 }
 
 // catalogueAge is how old the catalogue is that callers see; absent before the

@@ -102,7 +102,7 @@ func (e *engineMetrics) Collect(found chan<- prometheus.Metric) {
 		}
 		put(regionPending, float64(r.Pending), r.Name)
 		for _, d := range r.Drift {
-			put(regionDrift, float64(d.Count), r.Name, d.Kind)
+			put(regionDrift, float64(d.Count), r.Name, string(d.Kind))
 		}
 		if !r.NextLook.IsZero() {
 			lag = max(lag, now.Sub(r.NextLook))

@@ -39,7 +39,7 @@ func TestTraces(t *testing.T) {
 	cfg.Outgoing.AllowHTTP, cfg.Outgoing.AllowNetworks = true, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg.Identity = []identity.ProviderConfig{{Type: identity.TypeKeyRock, URL: cloud.KeyRockURL()}}
 	cfg.Tracing.OTLPEndpoint = received.URL
-	s, err := newService(t.Context(), &cfg, jsonLog(io.Discard), operators)
+	s, err := newService(t.Context(), &cfg, jsonLog(io.Discard), operators, both)
 	if err != nil {
 		t.Fatal(err)
 	}

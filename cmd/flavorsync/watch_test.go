@@ -37,7 +37,7 @@ func printed(t *testing.T) map[string][]*dto.Metric {
 	dir := t.TempDir()
 	cfg := config.Default()
 	cfg.Database.DSN, cfg.CredentialsKeyset = flavor.Secret(dir+"/flavorsync.db"), dir+"/keyset.json"
-	s, err := newService(t.Context(), &cfg, slog.New(slog.DiscardHandler), operators)
+	s, err := newService(t.Context(), &cfg, slog.New(slog.DiscardHandler), operators, both)
 	if err != nil {
 		t.Fatal(err)
 	}

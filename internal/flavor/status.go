@@ -32,7 +32,7 @@ type RegionOverview struct {
 
 // DriftCount is how many flavors of a region are otherwise than they should be.
 type DriftCount struct {
-	Kind  string // missing or differs
+	Kind  DriftKind
 	Count int
 }
 
@@ -58,6 +58,14 @@ type OperationCounts struct{ Running, Succeeded, Failed, Cancelled int }
 
 // NodeCounts is how many nodes of operations there are in each state.
 type NodeCounts struct{ Waiting, Running, Succeeded, Failed, Cancelled int }
+
+// Plus is the sum of both.
+func (n NodeCounts) Plus(m NodeCounts) NodeCounts {
+	return NodeCounts{
+		Waiting: n.Waiting + m.Waiting, Running: n.Running + m.Running, Succeeded: n.Succeeded + m.Succeeded,
+		Failed: n.Failed + m.Failed, Cancelled: n.Cancelled + m.Cancelled,
+	}
+}
 
 // FailedNode is a node where an operation failed.
 type FailedNode struct {
