@@ -73,10 +73,10 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// answering is an overview that a test decides.
-type answering func(context.Context) (flavor.FederationStatus, error)
+// asked is an overview that a test decides.
+type asked func(context.Context) (flavor.FederationStatus, error)
 
-func (f answering) Overview(ctx context.Context) (flavor.FederationStatus, error) { return f(ctx) }
+func (f asked) Overview(ctx context.Context) (flavor.FederationStatus, error) { return f(ctx) }
 
 var noon = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
@@ -112,7 +112,7 @@ func withEngine(e *engineMetrics) *metrics {
 // undone and what failed.
 func TestEngineMetrics(t *testing.T) {
 	m := withEngine(&engineMetrics{
-		of:       answering(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }),
+		of:       asked(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }),
 		limit:    time.Minute,
 		breakers: func() map[string]bool { return map[string]bool{"Spain2": false, "Trento": true} },
 	})
@@ -140,10 +140,10 @@ func TestEngineMetrics(t *testing.T) {
 func TestMetricsWhileTheDatabaseHangs(t *testing.T) {
 	hung := make(chan struct{})
 	defer close(hung)
-	var asked atomic.Int64
+	var questions atomic.Int64
 	m := withEngine(&engineMetrics{
-		of: answering(func(context.Context) (flavor.FederationStatus, error) {
-			asked.Add(1)
+		of: asked(func(context.Context) (flavor.FederationStatus, error) {
+			questions.Add(1)
 			<-hung
 			return aFederation, nil
 		}),
@@ -160,11 +160,11 @@ func TestMetricsWhileTheDatabaseHangs(t *testing.T) {
 			t.Error("it tells of operations that it has not read")
 		}
 	}
-	if n := asked.Load(); n != 1 {
+	if n := questions.Load(); n != 1 {
 		t.Errorf("%d questions hang, not 1", n)
 	}
 
-	m = withEngine(&engineMetrics{of: answering(func(context.Context) (flavor.FederationStatus, error) {
+	m = withEngine(&engineMetrics{of: asked(func(context.Context) (flavor.FederationStatus, error) {
 		return flavor.FederationStatus{}, errors.New("gone")
 	}), limit: time.Minute})
 	wantMetrics(t, m, `flavorsync_scrape_error 1`)

@@ -62,7 +62,7 @@ func printed(t *testing.T) map[string][]*dto.Metric {
 	m.transaction(store.Transaction{Write: true, Attempts: 2})
 	m.transaction(store.Transaction{Write: true, Attempts: 1, Err: os.ErrInvalid})
 	other := withEngine(&engineMetrics{
-		of: answering(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }), limit: time.Minute,
+		of: asked(func(context.Context) (flavor.FederationStatus, error) { return aFederation, nil }), limit: time.Minute,
 		breakers: func() map[string]bool { return map[string]bool{"Spain2": false, "Trento": true} },
 	})
 	series := map[string][]*dto.Metric{}
@@ -152,7 +152,7 @@ func selects(t *testing.T, wanted []metricsql.LabelFilter, name string, m *dto.M
 
 // An alert on a metric that was renamed would never fire again.
 func TestAlertsAndDashboard(t *testing.T) {
-	series, asked := printed(t), map[string]bool{}
+	series, asking := printed(t), map[string]bool{}
 
 	text, err := os.ReadFile(alertsFile)
 	if err != nil {
@@ -190,7 +190,7 @@ func TestAlertsAndDashboard(t *testing.T) {
 			if r.Annotations["summary"] == "" || r.Annotations["description"] == "" {
 				t.Errorf("%s: says not what is wrong, or not what to do", r.Alert)
 			}
-			checkQuery(t, series, asked, r.Alert, r.Expr)
+			checkQuery(t, series, asking, r.Alert, r.Expr)
 		}
 	}
 	if len(seen) < 10 {
@@ -226,7 +226,7 @@ func TestAlertsAndDashboard(t *testing.T) {
 		variables[v.Name] = v.Type
 		if _, query, ok := strings.Cut(v.Definition, "label_values("); ok {
 			query, _, _ = strings.Cut(query, ", ")
-			checkQuery(t, series, asked, "the variable "+v.Name, query)
+			checkQuery(t, series, asking, "the variable "+v.Name, query)
 		}
 	}
 	if variables["datasource"] != "datasource" {
@@ -247,14 +247,14 @@ func TestAlertsAndDashboard(t *testing.T) {
 					t.Errorf("the panel %q needs a variable %s", p.Title, name[1])
 				}
 			}
-			checkQuery(t, series, asked, "the panel "+p.Title, target.Expr)
+			checkQuery(t, series, asking, "the panel "+p.Title, target.Expr)
 		}
 	}
 
 	// What nobody looks at need not be counted.
 	for _, name := range slices.Sorted(maps.Keys(series)) {
 		base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count")
-		if strings.HasPrefix(name, "flavorsync_") && !asked[name] && !asked[base+"_bucket"] && !asked[base+"_count"] {
+		if strings.HasPrefix(name, "flavorsync_") && !asking[name] && !asking[base+"_bucket"] && !asking[base+"_count"] {
 			t.Errorf("%s is in no alert and on no panel", name)
 		}
 	}
