@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"LostUpdates", lostUpdates}, {"LostRows", lostRows}, {"OneOfManyWins", oneOfManyWins}, {"Deadlocks", deadlocks},
 		{"NoGuestInAnEmptyHouse", guests}, {"CatalogueUnderWrites", catalogueUnderWrites}, {"Cancelled", cancelled},
 		{"Products", products}, {"Pushes", pushes}, {"Audit", audit}, {"AuditFilters", auditFilters}, {"Leases", leases}, {"OneLeaseOfMany", oneLeaseOfMany},
+		{"Looks", looks}, {"Operations", operations}, {"Wishes", wishes}, {"Drift", drift},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, open(t)) })
 	}
