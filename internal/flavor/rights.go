@@ -56,6 +56,9 @@ const (
 	Match     Action = "match"
 	ReadAudit Action = "audit.read"
 
+	ReadEvents       Action = "event.read"
+	ReadRegionEvents Action = "event.read_region" // what fails and drifts in a region, and why
+
 	CallAsCore Action = "ucloud.call"
 )
 
@@ -131,6 +134,9 @@ var rights = map[Action]Right{
 
 	Match:     {Who: User},
 	ReadAudit: {Who: Manager, Refusal: CodeManagerOnly},
+
+	ReadEvents:       {Who: User},
+	ReadRegionEvents: {Who: Owner},
 
 	CallAsCore: {Who: Core},
 }

@@ -89,36 +89,22 @@ func (tx *Tx) audits() bool {
 
 // auditEndOfFlavor adds the lines of a flavor that is about to go, and of all
 // that goes with it.
-func (tx *Tx) auditEndOfFlavor(id string) error {
-	if !tx.audits() {
-		return nil
-	}
-	f, err := tx.Flavor(id)
+func (tx *Tx) auditEndOfFlavor(f flavor.Flavor, nodes []flavor.Installation) error {
+	product, err := tx.auditedProduct(f.ID)
 	if err != nil {
 		return err
 	}
-	product, err := tx.auditedProduct(id)
-	if err != nil {
+	if err := tx.auditEndOfNodes(nodes); err != nil {
 		return err
 	}
-	if err := tx.auditEndOfNodes("flavor_id = ?", id); err != nil {
+	if err := tx.auditChange(flavor.AuditedProduct, f.ID, "", product, nil); err != nil {
 		return err
 	}
-	if err := tx.auditChange(flavor.AuditedProduct, id, "", product, nil); err != nil {
-		return err
-	}
-	return tx.auditChange(flavor.AuditedFlavor, id, "", f.Audited(), nil)
+	return tx.auditChange(flavor.AuditedFlavor, f.ID, "", f.Audited(), nil)
 }
 
-// auditEndOfNodes adds the lines of the installations that are about to go.
-func (tx *Tx) auditEndOfNodes(where string, args ...any) error {
-	if !tx.audits() {
-		return nil
-	}
-	gone, err := tx.installations(tx.rows().Where(where, args...), "reading the nodes that go")
-	if err != nil {
-		return err
-	}
+// auditEndOfNodes adds the lines of installations that are about to go.
+func (tx *Tx) auditEndOfNodes(gone []flavor.Installation) error {
 	for _, i := range gone {
 		if err := tx.auditChange(flavor.AuditedNode, i.FlavorID, i.Region, i.Audited(), nil); err != nil {
 			return err

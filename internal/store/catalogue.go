@@ -268,8 +268,8 @@ func (tx *Tx) version() (version int64, err error) {
 }
 
 // countUp is the last statement of every transaction that has changed the
-// catalogue: versions are in the order of the commits, and the one row that
-// all of them want is held for a moment only.
+// catalogue, but for those of writeEvents: versions are in the order of the
+// commits, and the one row that all of them want is held for a moment only.
 func (tx *Tx) countUp() (int64, error) {
 	set := tx.db.Exec("UPDATE catalogue_version SET version = version + 1 WHERE id = 1")
 	if set.Error == nil && set.RowsAffected != 1 {

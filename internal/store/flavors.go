@@ -188,6 +188,15 @@ func (tx *Tx) altered(query *gorm.DB) (map[pair]bool, error) {
 	return set, nil
 }
 
+// flavorAlone is Flavor without its Nodes, which it does not lock either.
+func (tx *Tx) flavorAlone(id string) (flavor.Flavor, error) {
+	var found []flavorRow
+	if err := tx.rows().Where("id = ?", id).Find(&found).Error; err != nil || len(found) == 0 {
+		return flavor.Flavor{}, cmp.Or(tx.wrap(err, "reading flavor %s", id), noFlavor(id))
+	}
+	return found[0].flavor()
+}
+
 // InsertFlavor puts f into the catalogue, without its Nodes; CodeConflict when
 // its id or its name is taken.
 func (tx *Tx) InsertFlavor(f flavor.Flavor) error {
@@ -206,6 +215,9 @@ func (tx *Tx) InsertFlavor(f flavor.Flavor) error {
 	if err != nil {
 		return tx.wrap(err, "adding flavor %s to the catalogue", f.ID)
 	}
+	if err := tx.tellFlavor(nil, f); err != nil {
+		return err
+	}
 	return tx.auditChange(flavor.AuditedFlavor, f.ID, "", nil, f.Audited())
 }
 
@@ -219,13 +231,9 @@ func (tx *Tx) UpdateFlavor(f flavor.Flavor) error {
 	if err != nil {
 		return err
 	}
-	var before map[string]string
-	if tx.audits() {
-		old, err := tx.Flavor(f.ID)
-		if err != nil {
-			return err
-		}
-		before = old.Audited()
+	old, err := tx.flavorAlone(f.ID)
+	if err != nil {
+		return err
 	}
 	set := tx.db.Model(&flavorRow{}).Where("id = ?", f.ID).Select("*").Omit("id").Updates(&row)
 	switch {
@@ -238,7 +246,10 @@ func (tx *Tx) UpdateFlavor(f flavor.Flavor) error {
 	if set.Error != nil {
 		return tx.wrap(set.Error, "changing flavor %s of the catalogue", f.ID)
 	}
-	return tx.auditChange(flavor.AuditedFlavor, f.ID, "", before, f.Audited())
+	if err := tx.tellFlavor(&old, f); err != nil {
+		return err
+	}
+	return tx.auditChange(flavor.AuditedFlavor, f.ID, "", old.Audited(), f.Audited())
 }
 
 // taken says what of f is another flavor's.
@@ -268,7 +279,15 @@ func (tx *Tx) DeleteFlavor(id string) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
-	if err := tx.auditEndOfFlavor(id); err != nil {
+	f, err := tx.flavorAlone(id)
+	if err != nil {
+		return err
+	}
+	nodes, err := tx.installations(tx.rows().Where("flavor_id = ?", id), "reading the nodes that go")
+	if err != nil {
+		return err
+	}
+	if err := tx.auditEndOfFlavor(f, nodes); err != nil {
 		return err
 	}
 	gone := tx.db.Where("id = ?", id).Delete(&flavorRow{})
@@ -276,7 +295,15 @@ func (tx *Tx) DeleteFlavor(id string) error {
 		return noFlavor(id)
 	}
 	tx.changed = true
-	return tx.wrap(gone.Error, "removing flavor %s from the catalogue", id)
+	if gone.Error != nil {
+		return tx.wrap(gone.Error, "removing flavor %s from the catalogue", id)
+	}
+	for _, i := range nodes {
+		if err := tx.Event(flavor.Event{Type: flavor.NodeRemoved, Flavor: id, Name: f.Name, Region: i.Region}); err != nil {
+			return err
+		}
+	}
+	return tx.Event(flavor.Event{Type: flavor.FlavorDeleted, Flavor: id, Name: f.Name})
 }
 
 // Installations lists where the flavor is, by region. Inside Write no other can
@@ -329,8 +356,9 @@ func (tx *Tx) PutInstallation(i flavor.Installation) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
-	if there, err := tx.lock(&flavorRow{}, "id", i.FlavorID); err != nil || !there {
-		return cmp.Or(err, noFlavor(i.FlavorID))
+	var names []string // of the flavor: one, which is locked
+	if err := tx.rows().Model(&flavorRow{}).Where("id = ?", i.FlavorID).Pluck("name", &names).Error; err != nil || len(names) == 0 {
+		return cmp.Or(tx.wrap(err, "locking %s", i.FlavorID), noFlavor(i.FlavorID))
 	}
 	if there, err := tx.lock(&regionRow{}, "name", i.Region); err != nil || !there {
 		return cmp.Or(err, noRegion(i.Region))
@@ -355,6 +383,12 @@ func (tx *Tx) PutInstallation(i flavor.Installation) error {
 	if err != nil {
 		return tx.wrap(err, "noting flavor %s in region %s", i.FlavorID, i.Region)
 	}
+	if before == nil {
+		err := tx.Event(flavor.Event{Type: flavor.NodeInstalled, Flavor: i.FlavorID, Name: names[0], Region: i.Region, Created: i.Created})
+		if err != nil {
+			return err
+		}
+	}
 	return tx.auditChange(flavor.AuditedNode, i.FlavorID, i.Region, before, i.Audited())
 }
 
@@ -364,10 +398,17 @@ func (tx *Tx) DeleteInstallation(flavorID, region string) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
-	if err := tx.auditEndOfNodes("flavor_id = ? AND region = ?", flavorID, region); err != nil {
+	nodes, err := tx.installations(tx.rows().Where("flavor_id = ? AND region = ?", flavorID, region), "reading the node that goes")
+	if err != nil || len(nodes) == 0 {
+		return err
+	}
+	if err := tx.auditEndOfNodes(nodes); err != nil {
 		return err
 	}
 	gone := tx.db.Where("flavor_id = ? AND region = ?", flavorID, region).Delete(&installationRow{})
 	tx.changed = tx.changed || gone.RowsAffected > 0
-	return tx.wrap(gone.Error, "forgetting flavor %s in region %s", flavorID, region)
+	if gone.Error != nil {
+		return tx.wrap(gone.Error, "forgetting flavor %s in region %s", flavorID, region)
+	}
+	return tx.tellEndOfNodes(nodes, "id = ?", flavorID)
 }

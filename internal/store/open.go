@@ -57,6 +57,7 @@ type Store struct {
 	now      func() time.Time
 	cat      catalogueCache
 	inv      inventoryCache
+	told     bell                               // rings when this process has written events
 	observe  func(context.Context, Transaction) // nil: nobody is told
 	rotated  func(step string) error            // nil but in tests of Rotate
 }

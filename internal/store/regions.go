@@ -178,10 +178,11 @@ func (tx *Tx) InsertRegion(r flavor.Region) error {
 	}
 	err = tx.db.Create(&row).Error
 	if err == nil {
-		if err := tx.insertLook(r.Name); err != nil {
-			return err
-		}
-		return tx.auditChange(flavor.AuditedInfrastructure, "", r.Name, nil, r.Audited())
+		return cmp.Or(
+			tx.insertLook(r.Name),
+			tx.Event(flavor.Event{Type: flavor.RegionRegistered, Region: r.Name}),
+			tx.tellState(r.Name, flavor.RegionUnknown, r.Status),
+			tx.auditChange(flavor.AuditedInfrastructure, "", r.Name, nil, r.Audited()))
 	}
 	if !errors.Is(err, gorm.ErrDuplicatedKey) {
 		return tx.wrap(err, "registering region %s", r.Name)
@@ -237,10 +238,17 @@ func (tx *Tx) SetRegionStatus(name string, st flavor.RegionStatus) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
+	var states []string
+	if err := tx.rows().Model(&regionRow{}).Where("name = ?", name).Pluck("state", &states).Error; err != nil || len(states) == 0 {
+		return tx.wrap(err, "reading the status of region %s", name)
+	}
 	var row regionRow
 	row.setStatus(st)
 	err := tx.db.Model(&regionRow{}).Where("name = ?", name).Select("state", "last_error", "checked_at").Updates(&row).Error
-	return tx.wrap(err, "noting the status of region %s", name)
+	if err != nil {
+		return tx.wrap(err, "noting the status of region %s", name)
+	}
+	return tx.tellState(name, flavor.RegionState(states[0]), st)
 }
 
 // DeleteRegion removes a region, its installations and its changes;
@@ -249,12 +257,22 @@ func (tx *Tx) DeleteRegion(name string) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
+	if there, err := tx.lock(&regionRow{}, "name", name); err != nil || !there {
+		return cmp.Or(err, noRegion(name))
+	}
+	nodes, err := tx.installations(tx.rows().Where("region = ?", name), "reading the nodes that go")
+	if err != nil {
+		return err
+	}
+	if err := tx.tellEndOfNodes(nodes, "id IN (SELECT flavor_id FROM installations WHERE region = ?)", name); err != nil {
+		return err
+	}
 	if tx.audits() {
 		old, err := tx.Region(name)
 		if err != nil {
 			return err
 		}
-		if err := tx.auditEndOfNodes("region = ?", name); err != nil {
+		if err := tx.auditEndOfNodes(nodes); err != nil {
 			return err
 		}
 		if err := tx.auditChange(flavor.AuditedInfrastructure, "", name, old.Audited(), nil); err != nil {
@@ -266,8 +284,8 @@ func (tx *Tx) DeleteRegion(name string) error {
 		return noRegion(name)
 	}
 	tx.changed, tx.looked = true, true
-	if gone.Error == nil {
-		return tx.cancelNodes("region = ?", name)
+	if gone.Error != nil {
+		return tx.wrap(gone.Error, "removing region %s", name)
 	}
-	return tx.wrap(gone.Error, "removing region %s", name)
+	return cmp.Or(tx.cancelNodes("region = ?", name), tx.Event(flavor.Event{Type: flavor.RegionForgotten, Region: name}))
 }

@@ -20,9 +20,10 @@ type Tx struct {
 	db      *gorm.DB
 	s       *Store
 	write   bool
-	changed bool  // the catalogue was
-	looked  bool  // the inventory was
-	failed  error // why nothing may be done in this transaction any more
+	changed bool       // the catalogue was
+	looked  bool       // the inventory was
+	events  []eventRow // to be written at its end
+	failed  error      // why nothing may be done in this transaction any more
 }
 
 // retryFor is how long a transaction is tried again.
@@ -116,8 +117,16 @@ func (tx *Tx) run(fn func(*Tx) error) error {
 			return err
 		}
 	}
+	if len(tx.events) > 0 {
+		if err := tx.writeEvents(); err != nil {
+			return err
+		}
+	}
 	done = true
 	err = tx.db.Commit().Error
+	if len(tx.events) > 0 {
+		tx.s.told.ring() // also where it failed: as below
+	}
 	if tx.changed {
 		// Also where it failed: whether it took place may be unknown.
 		tx.s.cat.written(version, err == nil)
