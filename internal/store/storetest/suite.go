@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.Store) {
 		{"NoGuestInAnEmptyHouse", guests}, {"CatalogueUnderWrites", catalogueUnderWrites}, {"Cancelled", cancelled},
 		{"Products", products}, {"Pushes", pushes}, {"Audit", audit}, {"AuditFilters", auditFilters}, {"Leases", leases}, {"OneLeaseOfMany", oneLeaseOfMany},
 		{"Looks", looks}, {"Operations", operations}, {"Wishes", wishes}, {"Drift", drift},
+		{"Events", events}, {"EventFields", eventFields}, {"EventsInOrder", eventsInOrder}, {"OldEvents", oldEvents}, {"Webhooks", webhooks},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, open(t)) })
 	}
