@@ -26,6 +26,7 @@ type metrics struct {
 	identityCalls  *prometheus.HistogramVec
 	transactions   *prometheus.HistogramVec
 	retries        *prometheus.CounterVec
+	webhooks       *prometheus.HistogramVec
 }
 
 func newMetrics() *metrics {
@@ -60,6 +61,11 @@ func newMetrics() *metrics {
 			Name: "flavorsync_database_retries_total",
 			Help: "Transactions that the database could not serialize and that were run again, by kind.",
 		}, []string{"kind"}),
+		webhooks: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "flavorsync_webhook_duration_seconds",
+			Help:    "How long calls of webhooks took, by webhook and by what came of them: taken or failed.",
+			Buckets: []float64{.01, .05, .1, .5, 1, 5, 10},
+		}, []string{"webhook", "outcome"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "flavorsync_build_info", Help: "Always 1; which version runs, and which Go built it.",
@@ -69,7 +75,7 @@ func newMetrics() *metrics {
 	for _, kind := range transactionKinds {
 		m.retries.WithLabelValues(kind)
 	}
-	m.registry.MustRegister(m.requests, m.regionCalls, m.regionCallTook, m.identityCalls, m.transactions, m.retries, build,
+	m.registry.MustRegister(m.requests, m.regionCalls, m.regionCallTook, m.identityCalls, m.transactions, m.retries, m.webhooks, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -159,4 +165,17 @@ func (c catalogueAge) Collect(found chan<- prometheus.Metric) {
 	if age, known := c.db.CatalogueAge(); known {
 		found <- prometheus.MustNewConstMetric(catalogueAgeDesc, prometheus.GaugeValue, age.Seconds())
 	}
+}
+
+// observeWebhook counts one call of a webhook.
+func (m *metrics) observeWebhook(webhook, outcome string, took time.Duration) {
+	m.webhooks.WithLabelValues(webhook, outcome).Observe(took.Seconds())
+}
+
+// countStreams shows how many streams of events are open.
+func (m *metrics) countStreams(open func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "flavorsync_event_streams",
+		Help: "How many streams of events are open.",
+	}, func() float64 { return float64(open()) }))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/flavorsync/flavorsync/api"
 	"github.com/flavorsync/flavorsync/internal/config"
 	"github.com/flavorsync/flavorsync/internal/httpapi"
+	"github.com/flavorsync/flavorsync/internal/webhooks"
 )
 
 func serveCommand() *cobra.Command {
@@ -149,12 +150,19 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 	if s.engine != nil {
 		working.Go(func() { s.tend(ctx, cfg.Engine.SweepInterval) })
 		working.Go(func() { s.engine.Run(ctx) })
+		working.Go(func() {
+			webhooks.New(webhooks.Settings{
+				Webhooks: cfg.Webhooks, Store: s.db, Log: s.log, Observe: s.metrics.observeWebhook,
+				AllowHTTP: cfg.Outgoing.AllowHTTP, AllowNetworks: cfg.Outgoing.AllowNetworks,
+			}).Run(ctx)
+		})
 	}
 	working.Go(func() { s.ucloud.Run(ctx) })
 	working.Go(func() { s.serving.Follow(ctx) })
+	working.Go(func() { s.events.Run(ctx) })
 
 	server := httpapi.New(httpapi.Config{
-		Market: s.market, Identity: s.chain, UCloud: s.ucloud, Log: s.log, Ready: s.db.Ping,
+		Market: s.market, Identity: s.chain, Events: s.events, UCloud: s.ucloud, Log: s.log, Ready: s.db.Ping,
 		OpenAPI: api.OpenAPI, XSD: api.XSD,
 		TLS: encryption, TrustedProxies: cfg.TrustedProxies, AllowOrigins: cfg.CORS.AllowOrigins,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
@@ -164,6 +172,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 		// A change asks a region several times, each within its time limit.
 		ShutdownGrace: max(30*time.Second, 4*cfg.Engine.RegionTimeout),
 	})
+	s.metrics.countStreams(server.Streams)
 	told := context.AfterFunc(ctx, func() { s.log.Info("stopping: finishing the requests that run") })
 	s.log.Info("listening", "address", listener.Addr().String(), "tls", encryption != nil, "version", versionText())
 	err := server.Serve(ctx, listener)

@@ -11,6 +11,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/flavorsync/flavorsync/internal/config"
+	"github.com/flavorsync/flavorsync/internal/events"
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/kms"
 	"github.com/flavorsync/flavorsync/internal/marketplace"
@@ -138,6 +139,7 @@ type service struct {
 	engine  *reconcile.Engine // nil: other processes' alone
 	ucloud  *ucloud.Provider  // nil: none is configured
 	serving *store.Announced
+	events  *events.Hub
 	watching
 }
 
@@ -204,6 +206,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 			Market: market, Store: db, Log: log, MaxInFlight: cfg.Engine.MaxInFlight, RegionTimeout: cfg.Engine.RegionTimeout,
 		})
 	}
+	s.events = events.New(events.Config{Store: db, Log: log, Keep: cfg.Events.Retention})
 	if s.ucloud, err = ucloud.New(provider); err != nil {
 		return nil, errors.Join(err, s.close(ctx))
 	}
@@ -211,8 +214,8 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	return s, nil
 }
 
-// tend settles the flavor changes a crash left and keeps the audit tidy, now and
-// every interval until ctx ends. What fails is logged and tried again.
+// tend settles the flavor changes a crash left and keeps the audit and the events
+// tidy, now and every interval until ctx ends. What fails is logged and tried again.
 func (s *service) tend(ctx context.Context, interval time.Duration) {
 	again := time.NewTicker(interval)
 	defer again.Stop()
@@ -225,6 +228,9 @@ func (s *service) tend(ctx context.Context, interval time.Duration) {
 		}
 		if err := s.market.TidyOperations(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("old operations could not be forgotten", "error", err.Error())
+		}
+		if err := s.events.Tidy(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("the events could not be tidied", "error", err.Error())
 		}
 		select {
 		case <-ctx.Done():

@@ -18,6 +18,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/kms"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
+	"github.com/flavorsync/flavorsync/internal/webhooks"
 )
 
 // check tells what is of the right type and yet no good.
@@ -112,6 +113,13 @@ func (l *loader) check(c *Config) {
 	if s := c.Tracing.Sample; !(s >= 0 && s <= 1) { // NaN is neither
 		l.wrong("tracing.sample", "must be from 0 to 1, such as 0.1 for a tenth of all traces")
 	}
+	if c.Events.Retention != 0 && c.Events.Retention < time.Hour {
+		l.wrong("events.retention", "must be 0, which keeps everything, or at least 1h, such as 168h for a week")
+	}
+	for i, w := range c.Webhooks {
+		l.wrongAll(fmt.Sprintf("webhooks[%d]", i), w.Validate(c.Outgoing.AllowHTTP))
+	}
+	l.wrongAll("", webhooks.Distinct(c.Webhooks))
 	l.promotion(c.Promotion)
 	l.pricing(c.Pricing)
 	l.wrongAll("glue2", c.GLUE2.Validate())

@@ -11,6 +11,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/glue2"
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
+	"github.com/flavorsync/flavorsync/internal/webhooks"
 )
 
 // Config is the configuration; its fields mirror the YAML. What is secret in it
@@ -35,6 +36,8 @@ type Config struct {
 	GLUE2             glue2.Config              `koanf:"glue2"`
 	Audit             Audit                     `koanf:"audit"`
 	Tracing           Tracing                   `koanf:"tracing"`
+	Events            Events                    `koanf:"events"`
+	Webhooks          []webhooks.Config         `koanf:"webhooks"`
 }
 
 // TLS is the certificate that listen shows; without one it speaks plain HTTP.
@@ -90,6 +93,11 @@ type Audit struct {
 type Tracing struct {
 	OTLPEndpoint string  `koanf:"otlp_endpoint"` // URL of a receiver of OTLP over HTTP; "" for none
 	Sample       float64 `koanf:"sample"`        // how much of all traces is made, from 0 to 1
+}
+
+// Events is how long what has happened can be followed.
+type Events struct {
+	Retention time.Duration `koanf:"retention"` // 0: for ever
 }
 
 // Promotion is what happens to promoted flavors by itself: in the whole
@@ -199,6 +207,7 @@ func Default() Config {
 		Limits:            Limits{FailedLoginsPerMinute: 60, FailedTokensPerMinute: 6000, Connections: 10_000, ConnectionsPerAddress: 256},
 		Audit:             Audit{Retention: 365 * 24 * time.Hour},
 		Tracing:           Tracing{Sample: 1},
+		Events:            Events{Retention: 7 * 24 * time.Hour},
 		Promotion:         Promotion{Install: manual},
 		Pricing:           Pricing{Period: "hour"},
 		UCloud:            UCloud{Push: ucloud.V2, PushInterval: 15 * time.Minute, DefaultCategory: "uc-general"},

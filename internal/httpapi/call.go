@@ -21,7 +21,8 @@ type call struct {
 	s           *Server
 	ctx         context.Context
 	started     time.Time
-	id          string // X-Request-Id
+	answered    time.Duration // of a stream: how long it took to begin
+	id          string        // X-Request-Id
 	format      format
 	route       *route // nil where no route matched
 	query       url.Values

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -101,7 +102,7 @@ func requestID(theirs string) string {
 func (k *call) log(err error) {
 	r, response := k.Request(), k.Response()
 	if k.s.cfg.Observe != nil {
-		k.s.cfg.Observe(shortened(r.Method, 16), k.pattern(), response.Status, time.Since(k.started))
+		k.s.cfg.Observe(shortened(r.Method, 16), k.pattern(), response.Status, cmp.Or(k.answered, time.Since(k.started)))
 	}
 	level := slog.LevelInfo
 	if response.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {

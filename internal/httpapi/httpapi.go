@@ -105,10 +105,11 @@ var (
 	_ Authenticator = (*identity.Chain)(nil)
 )
 
-// Config is what a Server needs. Market, Identity, Log and Ready are required.
+// Config is what a Server needs. Market, Identity, Events, Log and Ready are required.
 type Config struct {
 	Market   Market
 	Identity Authenticator
+	Events   Events
 	UCloud   UCloud // nil: this is no provider of UCloud
 	Log      *slog.Logger
 	Ready    func(context.Context) error // nil error: the database is migrated and answers
@@ -133,7 +134,8 @@ type Config struct {
 	ConnectionsPerAddress int // of each address but this machine's and the trusted proxies'; 0 is no limit
 
 	// Observe, where it is not nil, is told of every answered request: its
-	// method, the pattern of its route ("" for none), its status and its time.
+	// method, the pattern of its route ("" for none), its status and its time; of
+	// a stream, the time until it began.
 	Observe func(method, route string, status int, took time.Duration)
 
 	// Span, where it is not nil, begins the span of every request: ctx is the
@@ -179,12 +181,14 @@ type Server struct {
 	tokens   *failureLimits // nil: no limit
 	ready    singleflight.Group
 	resource resourceLocks
+	streams  *streams
 	promoted [formats]renderedList
 	listings *renderedListings
 	// references are what UCloud's Core reads of the products.
 	references taggedBody
 	// How long a client may take to send a head and a body, and to read an answer.
 	readHeaderTimeout, bodyTimeout, writeTimeout time.Duration
+	streaming                                    streaming
 }
 
 // New makes a Server of cfg.
@@ -193,6 +197,7 @@ func New(cfg Config) *Server {
 		cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, cors: newCORS(cfg.AllowOrigins),
 		listings:          newRenderedListings(maxListings),
 		readHeaderTimeout: readHeaderTimeout, bodyTimeout: bodyTimeout, writeTimeout: writeTimeout,
+		streams: newStreams(), streaming: ourStreaming,
 	}
 	s.vary = varyOf(s.cors)
 	if s.cfg.UCloud == nil {
@@ -232,7 +237,7 @@ func (h handshakes) Handle(ctx context.Context, r slog.Record) error {
 }
 
 // Serve answers the connections of l until ctx ends, then takes no new ones and
-// lets the running requests finish within ShutdownGrace. It closes l. The error
+// lets the running requests finish within ShutdownGrace; streams it ends. It closes l. The error
 // is nil after a complete shutdown.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := &http.Server{
@@ -261,6 +266,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("while serving on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	s.endStreams()
 	grace := s.cfg.ShutdownGrace
 	if grace == 0 {
 		grace = shutdownGrace

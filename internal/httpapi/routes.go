@@ -74,6 +74,8 @@ func (s *Server) routes() []*route {
 
 		{method: http.MethodPost, pattern: "/v1/match", action: flavor.Match, local: true, handle: matchFlavors},
 
+		{method: http.MethodGet, pattern: "/v1/events", action: flavor.ReadEvents, local: true, handle: getEvents},
+
 		{method: http.MethodGet, pattern: "/v1/audit", action: flavor.ReadAudit, local: true, handle: getAudit},
 
 		{method: http.MethodGet, pattern: "/v1/status", action: flavor.ReadStatus, local: true, handle: getStatus},

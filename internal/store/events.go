@@ -228,7 +228,6 @@ func upOrDown(s flavor.RegionState) flavor.EventType {
 type webhookRow struct {
 	Name        string `gorm:"primaryKey"`
 	Position    int64
-	Lost        int64
 	Attempts    int
 	NextAttempt int64 // ms since 1970
 	LastError   string
@@ -241,7 +240,6 @@ func (webhookRow) TableName() string { return "webhooks" }
 type Webhook struct {
 	Name        string
 	Position    int64     // the id of the last event that it has taken, or that is not for it
-	Lost        int64     // events that were dropped before it took them, and it was not told of yet
 	Attempts    int       // that have failed since it took one
 	NextAttempt time.Time // by the clock of who tried; whole milliseconds
 	LastError   string    // of the last attempt, "" where it went well
@@ -260,7 +258,7 @@ func (tx *Tx) Webhook(name string) (w Webhook, found bool, err error) {
 		return Webhook{Name: name, Position: last}, false, err
 	}
 	return Webhook{
-		Name: row.Name, Position: row.Position, Lost: row.Lost, Attempts: row.Attempts,
+		Name: row.Name, Position: row.Position, Attempts: row.Attempts,
 		NextAttempt: time.UnixMilli(row.NextAttempt).UTC(), LastError: row.LastError,
 	}, err == nil, tx.wrap(err, "reading the webhook %s", name)
 }
@@ -270,6 +268,6 @@ func (tx *Tx) PutWebhook(w Webhook) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
-	row := webhookRow{w.Name, w.Position, w.Lost, w.Attempts, w.NextAttempt.UnixMilli(), cut(w.LastError, maxEventMessage)}
+	row := webhookRow{w.Name, w.Position, w.Attempts, w.NextAttempt.UnixMilli(), cut(w.LastError, maxEventMessage)}
 	return tx.wrap(tx.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error, "noting how the webhook %s stands", w.Name)
 }

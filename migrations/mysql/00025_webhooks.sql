@@ -3,7 +3,6 @@
 CREATE TABLE IF NOT EXISTS webhooks (
     name         VARCHAR(64) NOT NULL PRIMARY KEY,
     position     BIGINT      NOT NULL COMMENT 'the id of the last event that it has taken, or that is not for it',
-    lost         BIGINT      NOT NULL COMMENT 'events that were dropped before it took them, and it was not told of yet',
     attempts     INT         NOT NULL COMMENT 'that have failed since it took one',
     next_attempt BIGINT      NOT NULL COMMENT 'ms since 1970, by the clock of who tried',
     last_error   MEDIUMTEXT  NOT NULL COMMENT 'of the last attempt, empty where it went well'

@@ -306,7 +306,7 @@ func webhooks(t *testing.T, s *store.Store) {
 	if w, found := get("dash"); found || w != (store.Webhook{Name: "dash", Position: last}) {
 		t.Errorf("a new webhook is %+v, %v", w, found)
 	}
-	w := store.Webhook{Name: "dash", Position: last, Lost: 3, Attempts: 4, NextAttempt: time.UnixMilli(1_700_000_000_123).UTC(), LastError: "no \xff"}
+	w := store.Webhook{Name: "dash", Position: last, Attempts: 4, NextAttempt: time.UnixMilli(1_700_000_000_123).UTC(), LastError: "no \xff"}
 	for range 2 {
 		w.Position++
 		write(t, s, func(tx *store.Tx) error { return tx.PutWebhook(w) })
