@@ -60,7 +60,7 @@ func TestEveryCallOfTheContractIsDescribed(t *testing.T) {
 		"GET /v1/regions", "GET /v1/regions/{region}/glue2", "GET /v1/regions/{region}/flavors", "POST /v1/regions/{region}/flavors",
 		"GET /v1/regions/{region}/flavors/{id}", "PUT /v1/regions/{region}/flavors/{id}",
 		"DELETE /v1/regions/{region}/flavors/{id}",
-		"GET /v1/audit", "GET /v1/status", "GET /v1/whoami",
+		"GET /v1/audit", "GET /v1/events", "GET /v1/status", "GET /v1/whoami",
 		"GET /ucloud/{provider}/integration/retrieveManifest", "GET /ucloud/{provider}/jobs/retrieveProducts",
 		"POST /ucloud/{provider}/jobs", "POST /ucloud/{provider}/jobs/{operation}",
 	}

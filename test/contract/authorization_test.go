@@ -149,6 +149,7 @@ var trials = []trial{
 	}, nil, "<match><host><num_cpus>2</num_cpus></host></match>"},
 	{"GET /v1/audit", plainly("/audit"), nil, ""},
 	{"GET /v1/status", plainly("/status"), nil, ""},
+	{"GET /v1/events", plainly("/events"), nil, ""},
 	{"GET /v1/whoami", plainly("/whoami"), nil, ""},
 	{"GET /ucloud/{provider}/jobs/retrieveProducts", plainly("/ucloud/aau/jobs/retrieveProducts"), nil, ""},
 	{"GET /ucloud/{provider}/integration/retrieveManifest", plainly("/ucloud/aau/integration/retrieveManifest"), nil, ""},
