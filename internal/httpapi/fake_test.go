@@ -369,7 +369,7 @@ func newSetup(t testing.TB, change ...func(*Config)) *setup {
 		people: &people{}, log: &syncBuffer{},
 	}
 	cfg := Config{
-		Market: s.market, Identity: s.people,
+		Market: s.market, Identity: s.people, Events: newFeed(),
 		Log:     slog.New(slog.NewJSONHandler(s.log, nil)),
 		Ready:   func(context.Context) error { return nil },
 		OpenAPI: []byte("openapi: 3.1.1\n"), XSD: []byte("<xs:schema/>"),

@@ -183,7 +183,7 @@ func (t *telling) tell(ctx context.Context, b behind) (goOn bool, err error) {
 	w := b.Webhook
 	filter := flavor.EventFilter{Types: t.Types, Regions: t.Regions}
 	if b.lost > 0 {
-		if sent, err := t.send(ctx, &w, lostMessage(w.Position, w.Position+b.lost, t.cfg.Now()), w.Position+b.lost); !sent {
+		if sent, err := t.send(ctx, &w, lostMessage(w.Position, w.Position+b.lost, t.cfg.Now()), w.Position+b.lost); err != nil || !sent {
 			return false, err
 		}
 	}
@@ -192,7 +192,7 @@ func (t *telling) tell(ctx context.Context, b behind) (goOn bool, err error) {
 			w.Position = e.ID
 			continue
 		}
-		if sent, err := t.send(ctx, &w, eventMessage(e), e.ID); !sent {
+		if sent, err := t.send(ctx, &w, eventMessage(e), e.ID); err != nil || !sent {
 			return false, err
 		}
 	}
