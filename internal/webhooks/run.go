@@ -131,7 +131,8 @@ func (s *Sender) step(ctx context.Context, c Config) error {
 	if err != nil || !b.due(s.cfg.Now()) {
 		return err
 	}
-	lease, taken, err := s.cfg.Store.TakeLease(ctx, "webhook "+c.Name, s.owner, leaseFor)
+	// Not cut short: nobody would know that the lease is taken.
+	lease, taken, err := s.cfg.Store.TakeLease(context.WithoutCancel(ctx), "webhook "+c.Name, s.owner, leaseFor)
 	if err != nil || !taken {
 		return err
 	}
@@ -219,10 +220,9 @@ func (t *telling) send(ctx context.Context, w *store.Webhook, m message, positio
 		t.until = until
 	}
 	begun := time.Now()
-	failure := t.call(ctx, m)
-	if failure != nil && ctx.Err() != nil {
-		return false, ctx.Err() // we end: that is no failure of theirs
-	}
+	// What is begun is finished, within its timeout, though the service ends: it
+	// would be sent again.
+	failure := t.call(context.WithoutCancel(ctx), m)
 	if t.cfg.Observe != nil {
 		outcome := "taken"
 		if failure != nil {
