@@ -16,9 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/glue2"
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/ucloud"
+	"github.com/flavorsync/flavorsync/internal/webhooks"
 )
 
 const hash = "$2a$04$EPUJiSnE9ItMJDYrkFbzTuWdMoBf7P5LJ5CqyKxLfZRHPwSfk3nRm"
@@ -60,6 +62,7 @@ func TestDefaults(t *testing.T) {
 		{"audit.retention", 8760 * time.Hour, got.Audit.Retention},
 		{"tracing.otlp_endpoint", "", got.Tracing.OTLPEndpoint},
 		{"tracing.sample", 1.0, got.Tracing.Sample},
+		{"events.retention", 168 * time.Hour, got.Events.Retention},
 		{"promotion.install", "manual", got.Promotion.Install},
 		{"sweep_interval", 60 * time.Second, got.Engine.SweepInterval},
 		{"max_in_flight", 32, got.Engine.MaxInFlight},
@@ -87,6 +90,8 @@ identity:
   - {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}
 audit: {retention: 720h}
 tracing: {otlp_endpoint: "https://otel.example.org:4318/x", sample: 0.25}
+events: {retention: 48h}
+webhooks: [{name: dash, url: "http://dash.example.org/hook?a=b", secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, types: [node.failed], regions: [Trento]}]
 promotion: {install: manual, repair: false}
 pricing: {per_vcpu: "0.05", per_gb: "0.0125", per_gpu: "7.5", currency: DKK, period: day}
 engine: {sweep_interval: 2m, max_in_flight: 5, region_timeout: 1s500ms}
@@ -115,8 +120,13 @@ var fullConfig = Config{
 		},
 		{Type: "accounts", Users: []identity.Account{{Name: "spain2", PasswordHash: hash, Roles: []string{"InfrastructureManager"}, Regions: []string{"Spain2"}}}},
 	},
-	Audit:     Audit{Retention: 720 * time.Hour},
-	Tracing:   Tracing{OTLPEndpoint: "https://otel.example.org:4318/x", Sample: 0.25},
+	Audit:   Audit{Retention: 720 * time.Hour},
+	Tracing: Tracing{OTLPEndpoint: "https://otel.example.org:4318/x", Sample: 0.25},
+	Events:  Events{Retention: 48 * time.Hour},
+	Webhooks: []webhooks.Config{{
+		Name: "dash", URL: "http://dash.example.org/hook?a=b", Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		Types: []flavor.EventType{flavor.NodeFailed}, Regions: []string{"Trento"},
+	}},
 	Promotion: Promotion{Install: "manual"},
 	Pricing:   Pricing{PerVCPU: "0.05", PerGB: "0.0125", PerGPU: "7.5", Currency: "DKK", Period: "day"},
 	Engine:    Engine{SweepInterval: 2 * time.Minute, MaxInFlight: 5, RegionTimeout: 1500 * time.Millisecond},
@@ -172,7 +182,9 @@ func TestEnvironment(t *testing.T) {
 		`FLAVORSYNC_IDENTITY=[{type: keyrock, url: "https://account.example.org/user", app_id: f00, organizations: {a.b: Trento, "0123": Spain2}, timeout: 750ms},
 		  {type: accounts, users: [{name: spain2, password_hash: "` + hash + `", roles: [InfrastructureManager], regions: [Spain2]}]}]`,
 		"FLAVORSYNC_TRACING_OTLP_ENDPOINT=https://otel.example.org:4318/x", "FLAVORSYNC_TRACING_SAMPLE=0.25",
-		"FLAVORSYNC_AUDIT_RETENTION=720h", "FLAVORSYNC_PROMOTION_REPAIR=",
+		"FLAVORSYNC_AUDIT_RETENTION=720h", "FLAVORSYNC_EVENTS_RETENTION=48h",
+		`FLAVORSYNC_WEBHOOKS=[{name: dash, url: "http://dash.example.org/hook?a=b", secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw, types: [node.failed], regions: [Trento]}]`,
+		"FLAVORSYNC_PROMOTION_REPAIR=",
 		"FLAVORSYNC_PRICING_PER_VCPU=0.05", "FLAVORSYNC_PRICING_PER_GB=0.0125", "FLAVORSYNC_PRICING_PER_GPU=7.5",
 		"FLAVORSYNC_UCLOUD_PROVIDER_ID=aau", "FLAVORSYNC_UCLOUD_PUBLIC_KEY=" + publicKey, "FLAVORSYNC_UCLOUD_CORE_URL=https://cloud.example.org",
 		"FLAVORSYNC_UCLOUD_REFRESH_TOKEN=s3cret", "FLAVORSYNC_UCLOUD_PUSH=v1", "FLAVORSYNC_UCLOUD_PUSH_INTERVAL=1h", "FLAVORSYNC_UCLOUD_DEFAULT_CATEGORY=uc-x",
@@ -233,6 +245,15 @@ func TestWrong(t *testing.T) {
 		{"traces", "tracing: {otlp_endpoint: 'localhost:4318', sample: 1.5}", nil, []string{"tracing.otlp_endpoint: must be an http or https URL", "tracing.sample: must be from 0 to 1"}},
 		{"no share of traces", "tracing: {sample: '1'}", nil, []string{"tracing.sample: must be a number"}},
 		{"negative duration", "engine: {sweep_interval: -1s, region_timeout: 0s}", nil, []string{"engine.region_timeout: must be above 0", "engine.sweep_interval: must be above 0"}},
+		{"retention of events", "events: {retention: 1m}", nil, []string{"events.retention: must be 0, which keeps everything, or at least 1h"}},
+		{
+			"webhooks", "webhooks: [{name: a, url: 'http://x', secret: c2hvcnQ=}, {name: a, url: 'https://x', secret: short, types: [x], extra: 1}, {}]", nil,
+			[]string{
+				"webhooks[0].secret: must be base64 of 24 to 64 random bytes", "webhooks[0].url: is plain http",
+				"webhooks[1].extra: is no setting", "webhooks[1].name: \"a\" is another webhook's", "webhooks[1].secret: must be base64", "webhooks[1].types[0]: \"x\" is no type",
+				"webhooks[2].name: must have", "webhooks[2].secret: must be", "webhooks[2].url: must be",
+			},
+		},
 		{"fraction", "limits: {requests_per_second: 3.7, failed_logins_per_minute: 3.0}", nil, []string{"limits.failed_logins_per_minute: must be a whole number", "limits.requests_per_second: must be a whole number"}},
 		{"text for a number", "limits: {requests_per_second: '3'}", nil, []string{"limits.requests_per_second: must be a whole number"}},
 		{"huge number", "limits: {requests_per_second: 18446744073709551615}", nil, []string{"limits.requests_per_second: must be a whole number"}},

@@ -33,11 +33,12 @@ type Settings struct {
 }
 
 const (
-	// timeout is of one call, leaseFor of a webhook's lease, and renewAt how much
-	// of it must be left before a call: more than the call can take.
+	// timeout is of one call, leaseFor of a webhook's lease, after which another
+	// takes over from a process that was killed, and renewAt how much of it must be
+	// left before a call: more than the call can take.
 	timeout  = 10 * time.Second
-	leaseFor = 60 * time.Second
-	renewAt  = 40 * time.Second
+	leaseFor = 20 * time.Second
+	renewAt  = 15 * time.Second
 	// atOnce is how many events are read at one time.
 	atOnce = 100
 	// The first pause after a failure, and the longest; of one who asks to be

@@ -75,6 +75,7 @@ var together = []chapter{
 	{"authorization", authorization},
 	{"audit", audit},
 	{"status", status},
+	{"events", events},
 	{"OpenID Connect", openID},
 	{"negotiation", negotiation},
 	{"bodies", bodies},
