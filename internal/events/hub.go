@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,7 +122,7 @@ func (h *Hub) took(at int64, found []flavor.Event, lost int64) {
 		h.recent = nil
 	}
 	// Not in place: who was handed a part of it reads it still.
-	recent := append(h.recent[:len(h.recent):len(h.recent)], found...)
+	recent := slices.Concat(h.recent, found)
 	if n := len(recent) - remembered; n > 0 {
 		recent = recent[n:]
 	}

@@ -221,7 +221,7 @@ func (k *call) followEvents(f flavor.EventFilter, after int64) error {
 		head = appendMessage(head, begin, events.Lost, events.LostJSON(after, begin))
 	}
 	if err := s.send(head); err != nil {
-		return nil //nolint:nilerr // the client has gone
+		return nil // the client has gone
 	}
 	return s.follow(verified)
 }

@@ -103,7 +103,7 @@ func (t *telling) call(ctx context.Context, m message) *failure {
 // retryAfter is what the header asks for, in seconds or as a date; 0 for nothing.
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second //nolint:gosec // it has 31 bits at most
+		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
 		return max(0, at.Sub(now))

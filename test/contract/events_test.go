@@ -8,7 +8,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -68,9 +70,7 @@ func (c client) follow(t *testing.T, id string) *follower {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, values := range c.caller.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, c.caller.header)
 	req.Header.Set("Accept", "text/event-stream")
 	if id != "" {
 		req.Header.Set("Last-Event-ID", id)
@@ -80,7 +80,7 @@ func (c client) follow(t *testing.T, id string) *follower {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { resp.Body.Close() })
-	if mediaType := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || mediaType != "text/event-stream" {
+	if mediaType := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || mediaType != "text/event-stream" {
 		t.Fatalf("GET /v1/events: %d, %s", resp.StatusCode, mediaType)
 	}
 	f := &follower{id: id, lines: bufio.NewReader(resp.Body), end: cancel}
@@ -218,7 +218,7 @@ func events(t *testing.T, s *setup) {
 		}
 		pr.terminate(t) // which waits for no stream
 		for {
-			if _, _, err := f.message(); err == io.EOF {
+			if _, _, err := f.message(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Fatalf("it does not end well: %v", err)
