@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,13 @@ async function call(method, url, headers, body) {
   } catch (e) {
     return {error: String(e)};
   }
+}
+function followed(url) {
+  return new Promise(told => {
+    const source = new EventSource(url);
+    source.addEventListener("flavor.promoted", e => { source.close(); told({status: 200, body: e.data, headers: {id: e.lastEventId}}); });
+    source.onerror = () => { source.close(); told({error: "the stream failed"}); };
+  });
 }
 </script>`
 
@@ -165,6 +173,15 @@ func TestWidgetsInABrowser(t *testing.T) {
 	want("a manager's call", b.call(t, "POST", "/v1/promotedflavors", owner, "{}"), 405, "allow")
 	want("what is not there", b.call(t, "GET", "/v1/nowhere", token, ""), 404)
 	want("no credential", b.call(t, "GET", "/v1/flavors", map[string]string{}, ""), 401, "www-authenticate")
+	// EventSource sends no header of its own, so the token is in the address.
+	stream, err := json.Marshal(b.url + "/v1/events?type=flavor.promoted&last_event_id=0&access_token=" + s.user.header.Get("X-Auth-Token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, err := chromedp.Run(b.ctx, chromedp.Evaluate[fetched](fmt.Sprintf("followed(%s)", stream), chromedp.EvalAwaitPromise))
+	if err != nil || told.Headers["id"] == "" || !strings.Contains(told.Body, made.ID) {
+		t.Errorf("following the events: %v, %+v", err, told)
+	}
 	for range 3 {
 		want("a bad token", b.call(t, "GET", "/v1/flavors", map[string]string{"X-Auth-Token": secret("bad")}, ""), 401)
 	}
