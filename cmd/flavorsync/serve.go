@@ -30,6 +30,10 @@ func serveCommand() *cobra.Command {
 		Long: `Run the service until SIGTERM or Ctrl-C: then it takes no new requests, finishes
 those that run and ends. A second signal ends it at once.
 
+Several processes may serve from one MariaDB and share the work; with --only some of
+them answer callers, and others look after the regions (those answer /healthz and
+/readyz only).
+
 At start it brings the database to this version's schema, and makes the keyset
 that encrypts the service accounts' passwords where there is none and nothing is
 encrypted yet. It logs to stderr, in lines of JSON; the line "listening" says
@@ -147,8 +151,8 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 			stop()
 		})
 	}
+	working.Go(func() { s.tend(ctx, cfg.Engine.SweepInterval) })
 	if s.engine != nil {
-		working.Go(func() { s.tend(ctx, cfg.Engine.SweepInterval) })
 		working.Go(func() { s.engine.Run(ctx) })
 		working.Go(func() {
 			webhooks.New(webhooks.Settings{
@@ -163,7 +167,7 @@ func (s *service) serve(ctx context.Context, cfg *config.Config, listener net.Li
 
 	server := httpapi.New(httpapi.Config{
 		Market: s.market, Identity: s.chain, Events: s.events, UCloud: s.ucloud, Log: s.log, Ready: s.db.Ping,
-		OpenAPI: api.OpenAPI, XSD: api.XSD,
+		OpenAPI: api.OpenAPI, XSD: api.XSD, HealthOnly: s.only == onlyEngine,
 		TLS: encryption, TrustedProxies: cfg.TrustedProxies, AllowOrigins: cfg.CORS.AllowOrigins,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, FailedLoginsPerMinute: cfg.Limits.FailedLoginsPerMinute,
 		FailedTokensPerMinute: cfg.Limits.FailedTokensPerMinute,

@@ -136,6 +136,7 @@ type service struct {
 	clouds  *openstack.Clouds
 	market  *marketplace.Market
 	chain   *identity.Chain
+	only    part
 	engine  *reconcile.Engine // nil: other processes' alone
 	ucloud  *ucloud.Provider  // nil: none is configured
 	serving *store.Announced
@@ -200,7 +201,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	})
 	provider := cfg.Provider()
 	provider.Store, provider.Products, provider.Log = db, market, log
-	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving, watching: watching}
+	s := &service{log: log, db: db, closeDB: closeDB, clouds: clouds, market: market, chain: chain, serving: serving, watching: watching, only: only}
 	if only != onlyAPI {
 		s.engine = reconcile.New(reconcile.Config{
 			Market: market, Store: db, Log: log, MaxInFlight: cfg.Engine.MaxInFlight, RegionTimeout: cfg.Engine.RegionTimeout,
@@ -219,18 +220,23 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 func (s *service) tend(ctx context.Context, interval time.Duration) {
 	again := time.NewTicker(interval)
 	defer again.Stop()
+	type chore struct {
+		failed string
+		do     func(context.Context) error
+	}
+	chores := []chore{
+		{"the audit could not be tidied", s.market.TidyAudit},
+		{"old operations could not be forgotten", s.market.TidyOperations},
+		{"the events could not be tidied", s.events.Tidy},
+	}
+	if s.engine != nil {
+		chores = append(chores, chore{"stored changes remain", s.market.Recover})
+	}
 	for {
-		if err := s.market.Recover(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("stored changes remain", "error", err.Error())
-		}
-		if err := s.market.TidyAudit(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the audit could not be tidied", "error", err.Error())
-		}
-		if err := s.market.TidyOperations(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("old operations could not be forgotten", "error", err.Error())
-		}
-		if err := s.events.Tidy(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the events could not be tidied", "error", err.Error())
+		for _, c := range chores {
+			if err := c.do(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn(c.failed, "error", err.Error())
+			}
 		}
 		select {
 		case <-ctx.Done():

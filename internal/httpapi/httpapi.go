@@ -111,10 +111,13 @@ type Config struct {
 	Identity Authenticator
 	Events   Events
 	UCloud   UCloud // nil: this is no provider of UCloud
-	Log      *slog.Logger
-	Ready    func(context.Context) error // nil error: the database is migrated and answers
-	OpenAPI  []byte                      // served at /openapi.yaml; 404 where nil
-	XSD      []byte                      // served at /flavorsync.xsd; 404 where nil
+	// HealthOnly answers /healthz and /readyz, and nothing else: of a process that
+	// looks after the regions alone.
+	HealthOnly bool
+	Log        *slog.Logger
+	Ready      func(context.Context) error // nil error: the database is migrated and answers
+	OpenAPI    []byte                      // served at /openapi.yaml; 404 where nil
+	XSD        []byte                      // served at /flavorsync.xsd; 404 where nil
 
 	// TLS is how Serve encrypts; nil is plain HTTP.
 	TLS *tls.Config

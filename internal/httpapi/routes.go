@@ -86,6 +86,11 @@ func (s *Server) routes() []*route {
 // register tells echo of everything: each path below both prefixes and under
 // its other names, and HEAD for each GET.
 func (s *Server) register() {
+	s.add(&route{method: http.MethodGet, pattern: "/healthz", action: flavor.ReadService, handle: healthz}, "/healthz")
+	s.add(&route{method: http.MethodGet, pattern: "/readyz", action: flavor.ReadService, handle: readyz}, "/readyz")
+	if s.cfg.HealthOnly {
+		return
+	}
 	all := s.routes()
 	byPattern := map[string][]*route{}
 	for _, rt := range all {
@@ -99,8 +104,6 @@ func (s *Server) register() {
 			s.add(rt, "/api"+path)
 		}
 	}
-	s.add(&route{method: http.MethodGet, pattern: "/healthz", action: flavor.ReadService, handle: healthz}, "/healthz")
-	s.add(&route{method: http.MethodGet, pattern: "/readyz", action: flavor.ReadService, handle: readyz}, "/readyz")
 	s.registerUCloud()
 	s.document("/openapi.yaml", "application/yaml", s.cfg.OpenAPI)
 	s.document("/flavorsync.xsd", "application/xml; charset=utf-8", s.cfg.XSD)

@@ -2,6 +2,7 @@ package marketplace
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -103,7 +104,7 @@ func (m *Market) noteSeen(ctx context.Context, l *look) error {
 				return err
 			}
 		}
-		return m.noteFound(tx, l.region.Name, found)
+		return m.noteFound(tx, l, found)
 	})
 	if err == nil && back {
 		m.wake()
@@ -187,15 +188,16 @@ func compare(cat *store.Catalogue, l *look) (found foundNodes) {
 	return found
 }
 
-// noteFound writes down what is news.
-func (m *Market) noteFound(tx *store.Tx, region string, found foundNodes) error {
+// noteFound writes down what is news in l.
+func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes) error {
+	region := l.region.Name
 	for _, row := range found.put {
 		if err := putUnlessThere(tx, row); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 			return err
 		}
 	}
 	for _, id := range found.again {
-		if _, err := tx.DropDrift(id, region); err != nil {
+		if err := m.noteRepaired(tx, id, region); err != nil {
 			return err
 		}
 	}
@@ -212,16 +214,42 @@ func (m *Market) noteFound(tx *store.Tx, region string, found foundNodes) error 
 		if slices.ContainsFunc(changes, ours) {
 			continue
 		}
+		f, err := tx.Flavor(row.FlavorID)
+		if flavor.CodeOf(err) == flavor.CodeNotFound {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		event := flavor.Event{Type: flavor.NodeDrifted, Flavor: f.ID, Name: f.Name, Region: region}
 		d := flavor.Drift{FlavorID: row.FlavorID, Region: region, Kind: flavor.Differs, NodeID: row.NodeID, Created: row.Created, FoundAt: m.now()}
-		if slices.Contains(found.gone, row) {
+		if nf, there := l.byID(row.NodeID); there {
+			event.Message = "it was altered there: " + differing(f.Spec, nf.Spec)
+		} else {
+			event.Message = "it was deleted there"
 			d.Kind = flavor.Missing
 			if err := tx.DeleteInstallation(row.FlavorID, region); err != nil {
 				return err
 			}
 		}
-		if err := tx.PutDrift(d); err != nil {
+		if err := errors.Join(tx.PutDrift(d), tx.Event(event)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// noteRepaired notes that a node is as it was, whoever made it so.
+func (m *Market) noteRepaired(tx *store.Tx, id, region string) error {
+	f, err := tx.Flavor(id)
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if was, err := tx.DropDrift(id, region); err != nil || !was {
+		return err
+	}
+	return tx.Event(flavor.Event{Type: flavor.NodeRepaired, Flavor: id, Name: f.Name, Region: region})
 }

@@ -90,6 +90,9 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 		if mine, err = tx.EndNode(o.ID, n, in); err != nil || !mine {
 			return err
 		}
+		if n.State == flavor.Failed {
+			return tx.Event(flavor.Event{Type: flavor.NodeFailed, Flavor: o.FlavorID, Name: o.Name, Region: n.Region, Message: n.LastError})
+		}
 		if o.Kind == flavor.Unlist && n.State == flavor.Succeeded {
 			return dropUnlisted(tx, o.ID)
 		}

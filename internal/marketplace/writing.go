@@ -145,6 +145,6 @@ func (m *Market) noteWritten(ctx context.Context, w *writer) error {
 		}
 		l := &look{region: flavor.Region{Name: w.region}, before: cat.In(w.region)}
 		l.recalled(all)
-		return m.noteFound(tx, w.region, compare(cat, l))
+		return m.noteFound(tx, l, compare(cat, l))
 	})
 }

@@ -188,7 +188,10 @@ func operations(t *testing.T, s *store.Store) {
 		t.Errorf("it is %s", got.State)
 	}
 	var dropped int
-	write(t, s, func(tx *store.Tx) (err error) { dropped, err = tx.DropOperations(time.Now().Add(time.Minute), 10); return err })
+	write(t, s, func(tx *store.Tx) (err error) {
+		dropped, err = tx.DropOperations(time.Now().Add(time.Minute), 10)
+		return err
+	})
 	refuses(t, s, flavor.CodeNotFound, o.ID, func(tx *store.Tx) error { _, err := tx.Operation(o.ID); return err })
 	if dropped != 1 {
 		t.Errorf("%d were dropped", dropped)
