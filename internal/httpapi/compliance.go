@@ -16,7 +16,7 @@ type Compliance interface {
 
 // aged tells how old the looks are that an answer rests on (RFC 9111).
 func (k *call) aged(age time.Duration) {
-	k.Response().Header().Set("Age", strconv.FormatInt(int64(age/time.Second), 10))
+	k.Response().Header().Set("Age", strconv.FormatInt(int64(max(age, 0)/time.Second), 10)) // another process's clock may be ahead
 }
 
 func getCompliance(k *call) error {

@@ -52,13 +52,18 @@ func (m *Market) Discover(ctx context.Context) error {
 		return nil
 	}
 	var known []flavor.Operation
+	var leaving []string
 	err = m.store.Read(ctx, func(tx *store.Tx) error {
+		if leaving, err = tx.Unlisting(); err != nil {
+			return err
+		}
 		known, err = tx.PolicyOperations()
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	maps.DeleteFunc(lacking, func(r reason, _ []flavor.OperationNode) bool { return slices.Contains(leaving, r.flavorID) })
 	for _, o := range known {
 		r := reason{o.FlavorID, o.Origin, o.Kind}
 		for _, n := range o.Nodes {

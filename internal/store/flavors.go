@@ -298,6 +298,12 @@ func (tx *Tx) DeleteFlavor(id string) error {
 	if gone.Error != nil {
 		return tx.wrap(gone.Error, "removing flavor %s from the catalogue", id)
 	}
+	// Nobody wants it anywhere any more.
+	err = tx.cancelNodes("operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)", id,
+		[]string{string(flavor.Install), string(flavor.Repair)})
+	if err != nil {
+		return err
+	}
 	for _, i := range nodes {
 		if err := tx.Event(flavor.Event{Type: flavor.NodeRemoved, Flavor: id, Name: f.Name, Region: i.Region}); err != nil {
 			return err

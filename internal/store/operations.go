@@ -197,6 +197,12 @@ func (tx *Tx) PolicyOperations() ([]flavor.Operation, error) {
 	return tx.operations(tx.rows().Where("origin <> ?", string(flavor.Asked)).Order("id"))
 }
 
+// Unlisting are the flavors that are being removed from everywhere, by id.
+func (tx *Tx) Unlisting() (ids []string, err error) {
+	err = tx.db.Model(&operationRow{}).Where("kind = ? AND state = ?", string(flavor.Unlist), string(flavor.Running)).Pluck("flavor_id", &ids).Error
+	return ids, tx.wrap(err, "reading which flavors are being removed")
+}
+
 func (tx *Tx) operations(query *gorm.DB) ([]flavor.Operation, error) {
 	if err := tx.ready(false); err != nil {
 		return nil, err
