@@ -205,6 +205,7 @@ func newService(ctx context.Context, cfg *config.Config, log *slog.Logger, who o
 	if only != onlyAPI {
 		s.engine = reconcile.New(reconcile.Config{
 			Market: market, Store: db, Log: log, MaxInFlight: cfg.Engine.MaxInFlight, RegionTimeout: cfg.Engine.RegionTimeout,
+			Step: watching.step(),
 		})
 	}
 	s.events = events.New(events.Config{Store: db, Log: log, Keep: cfg.Events.Retention})

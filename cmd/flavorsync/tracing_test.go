@@ -63,6 +63,8 @@ func TestTraces(t *testing.T) {
 	r := httptest.NewRequest("S3CRET", "/v1/s3cret-path", nil)
 	r.SetBasicAuth("u", "s3cret-p")
 	server.ServeHTTP(httptest.NewRecorder(), r)
+	s.engine.Step(t.Context())
+	s.engine.Wait()
 	if err := s.close(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +91,13 @@ func TestTraces(t *testing.T) {
 		if within[wanted] == 0 {
 			t.Errorf("the trace of the request lacks %q: %v", wanted, within)
 		}
+	}
+	step := slices.IndexFunc(spans, func(s otlptest.Span) bool { return s.Name == "look at a region" })
+	if step < 0 || spans[step].Parent != "" || spans[step].Attributes["flavorsync.region"] != "Trento" {
+		t.Fatalf("no step of the engine is a trace of its own: %+v", spans)
+	}
+	if !slices.ContainsFunc(spans, func(s otlptest.Span) bool { return s.Parent == spans[step].ID && s.Attributes["flavorsync.region"] == "Trento" }) {
+		t.Error("the call of the look is not within its step")
 	}
 	if !slices.ContainsFunc(spans, func(s otlptest.Span) bool {
 		return s.Name == "ask identity provider" && s.Attributes["flavorsync.outcome"] == "ok"

@@ -59,6 +59,17 @@ func (w watching) span() func(*http.Request) (context.Context, func(httpapi.Answ
 	}
 }
 
+// step is reconcile.Config.Step; nil where no traces are made.
+func (w watching) step() func(ctx context.Context, doing, region string) (context.Context, func(error)) {
+	if w.traces == nil {
+		return nil
+	}
+	return func(ctx context.Context, doing, region string) (context.Context, func(error)) {
+		ctx, ended := w.traces.Step(ctx, doing, tracing.Attribute{Key: "flavorsync.region", Value: region})
+		return ctx, func(err error) { ended(err != nil) }
+	}
+}
+
 // close sends the traces that are left, for 5 s at most.
 func (w watching) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

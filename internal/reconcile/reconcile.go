@@ -28,7 +28,7 @@ const waiting = 4
 // something is due: other processes do not wake this one.
 const idle = time.Second
 
-// Config is what an Engine works with; all of it is required but Now.
+// Config is what an Engine works with; all of it is required but Step.
 type Config struct {
 	Market *marketplace.Market
 	Store  *store.Store
@@ -38,6 +38,9 @@ type Config struct {
 	MaxInFlight int
 	// RegionTimeout bounds one call of a region.
 	RegionTimeout time.Duration
+	// Step is told of each thing that is done in a region: ctx is the step's own
+	// from then on, and ended is called once. nil: nobody is told.
+	Step func(ctx context.Context, doing, region string) (_ context.Context, ended func(error))
 }
 
 // Engine is one of the processes that share the work.
@@ -127,7 +130,8 @@ func (e *Engine) sweep(ctx context.Context) error {
 		e.looking++
 		e.mu.Unlock()
 		e.working.Go(func() {
-			if err := e.cfg.Market.Observe(ctx, l.Region); err == nil {
+			err := e.step(ctx, "look at a region", l.Region, func(ctx context.Context) error { return e.cfg.Market.Observe(ctx, l.Region) })
+			if err == nil {
 				e.close(l.Region)
 			}
 			e.mu.Lock()
@@ -173,7 +177,19 @@ func (e *Engine) carry(ctx context.Context, d store.Due) error {
 		return nil
 	}
 	// It has begun: the end of this process waits for its end.
-	return e.cfg.Market.CarryOut(context.WithoutCancel(ctx), d)
+	return e.step(context.WithoutCancel(ctx), "carry out "+string(d.Operation.Kind), d.Node.Region, func(ctx context.Context) error {
+		return e.cfg.Market.CarryOut(ctx, d)
+	})
+}
+
+func (e *Engine) step(ctx context.Context, doing, region string, do func(context.Context) error) error {
+	if e.cfg.Step == nil {
+		return do(ctx)
+	}
+	ctx, ended := e.cfg.Step(ctx, doing, region)
+	err := do(ctx)
+	ended(err)
+	return err
 }
 
 // room is how much more may be begun, and the regions where nothing may.

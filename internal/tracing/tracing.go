@@ -132,8 +132,24 @@ func (t *Tracer) Request(r *http.Request) (ctx context.Context, ended func(Reque
 // Attribute is one fact about a span.
 type Attribute struct{ Key, Value string }
 
+// Step begins the span of something that nobody asked for, which is a trace of its
+// own: ctx is the step's from then on, and ended is called once.
+func (t *Tracer) Step(ctx context.Context, name string, about ...Attribute) (_ context.Context, ended func(failed bool)) {
+	attributes := make([]attribute.KeyValue, len(about))
+	for i, a := range about {
+		attributes[i] = attribute.String(a.Key, a.Value)
+	}
+	ctx, span := t.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithAttributes(attributes...))
+	return ctx, func(failed bool) {
+		if failed {
+			span.SetStatus(codes.Error, "")
+		}
+		span.End()
+	}
+}
+
 // Done makes the span of something that was done under ctx and has ended. What
-// belongs to no trace, such as what is done in the background, has none.
+// belongs to no trace has none.
 func (t *Tracer) Done(ctx context.Context, name string, started time.Time, took time.Duration, failed bool, about ...Attribute) {
 	if t == nil || !trace.SpanContextFromContext(ctx).IsSampled() {
 		return
