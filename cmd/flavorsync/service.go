@@ -236,7 +236,7 @@ func (s *service) tend(ctx context.Context, interval time.Duration) {
 	for {
 		for _, c := range chores {
 			if err := c.do(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn(c.failed, "error", err.Error())
+				s.log.Warn("a chore was not done, and is due again", "failed", c.failed, "error", err.Error())
 			}
 		}
 		select {

@@ -96,7 +96,9 @@ func TestTraces(t *testing.T) {
 	if step < 0 || spans[step].Parent != "" || spans[step].Attributes["flavorsync.region"] != "Trento" {
 		t.Fatalf("no step of the engine is a trace of its own: %+v", spans)
 	}
-	if !slices.ContainsFunc(spans, func(s otlptest.Span) bool { return s.Parent == spans[step].ID && s.Attributes["flavorsync.region"] == "Trento" }) {
+	if !slices.ContainsFunc(spans, func(s otlptest.Span) bool {
+		return s.Parent == spans[step].ID && s.Attributes["flavorsync.region"] == "Trento"
+	}) {
 		t.Error("the call of the look is not within its step")
 	}
 	if !slices.ContainsFunc(spans, func(s otlptest.Span) bool {

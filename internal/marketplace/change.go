@@ -36,12 +36,9 @@ const temporaryID = "flavorsync-change-"
 
 func isTemporary(id string) bool { return strings.HasPrefix(id, temporaryID) }
 
-// claim is how long a stored change is its process's own after each step: as
+// Claim is how long what this process has begun is its own after each step: as
 // long as the calls of one step may take, and a DELETE on its way may still act.
-// Claim is how long a step that this process has begun is its own.
-func (m *Market) Claim() time.Duration { return m.claim() }
-
-func (m *Market) claim() time.Duration { return 3*m.timeout + 5*time.Second }
+func (m *Market) Claim() time.Duration { return 3*m.timeout + 5*time.Second }
 
 // replace makes old, as compute (the caller's token) just read it, into spec.
 func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstack.Compute, old flavor.NovaFlavor, spec flavor.Spec) error {
@@ -123,7 +120,7 @@ func (m *Market) prepare(ctx context.Context, r flavor.Region, compute, service 
 	return store.Change{
 		Region: r.Name, FlavorID: old.ID, TempID: temporaryID + m.newID(), Old: old,
 		New:    flavor.NovaFlavor{ID: old.ID, Spec: spec, IsPublic: old.IsPublic},
-		Access: access, Owner: m.instance, Until: m.now().Add(m.claim()), CreatedAt: m.now(),
+		Access: access, Owner: m.instance, Until: m.now().Add(m.Claim()), CreatedAt: m.now(),
 	}, nil
 }
 
@@ -196,7 +193,7 @@ func (m *Market) try(ctx context.Context, service *openstack.Compute, c store.Ch
 func (m *Market) hold(ctx context.Context, c store.Change) error {
 	var held bool
 	err := m.store.Write(ctx, func(tx *store.Tx) (err error) {
-		held, err = tx.ClaimChange(c.ID, m.instance, m.now(), m.now().Add(m.claim()))
+		held, err = tx.ClaimChange(c.ID, m.instance, m.now(), m.now().Add(m.Claim()))
 		return err
 	})
 	if err == nil && !held {
@@ -460,7 +457,7 @@ func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 			return nil
 		}
 		c = changes[i]
-		claimed, err = tx.ClaimChange(c.ID, m.instance, as, now.Add(m.claim()))
+		claimed, err = tx.ClaimChange(c.ID, m.instance, as, now.Add(m.Claim()))
 		return err
 	})
 	if err != nil || !claimed {

@@ -250,7 +250,7 @@ func (m *Market) DeleteInfrastructure(ctx context.Context, p flavor.Principal, n
 		working := slices.ContainsFunc(changes, func(c store.Change) bool { return c.Until.After(m.now()) })
 		switch {
 		case working:
-			return flavor.Conflict("%s: a change of one of its flavors is under way; try again in %s", name, m.claim())
+			return flavor.Conflict("%s: a change of one of its flavors is under way; try again in %s", name, m.Claim())
 		case force:
 			for _, c := range changes {
 				m.log.WarnContext(ctx, "a region is forgotten with a change of its flavor unfinished", "region", name, "old", c.Old, "new", c.New, "access", c.Access)

@@ -30,7 +30,7 @@ func operation(kind flavor.OperationKind, p flavor.Principal, f flavor.Flavor, r
 // want stores an operation.
 func (m *Market) want(ctx context.Context, o flavor.Operation) (flavor.Operation, error) {
 	err := m.store.Write(ctx, func(tx *store.Tx) (err error) {
-		o, err = tx.InsertOperation(o, m.claim())
+		o, err = tx.InsertOperation(o, m.Claim())
 		return err
 	})
 	return o, err

@@ -101,7 +101,7 @@ func (m *Market) removing(ctx context.Context, p flavor.Principal, f flavor.Flav
 		if err := refuseIn(tx, p, f, l.region.Name, m.now()); err != nil {
 			return err
 		}
-		o, err = tx.InsertOperation(o, m.claim())
+		o, err = tx.InsertOperation(o, m.Claim())
 		return err
 	})
 	if err != nil {

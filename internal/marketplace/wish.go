@@ -51,7 +51,7 @@ func (w *wish) in(tx *store.Tx, f flavor.Flavor) error {
 			o.Nodes[i].State, o.Nodes[i].Attempts = flavor.Waiting, 0
 		}
 	}
-	o, err := tx.InsertOperation(o, w.m.claim())
+	o, err := tx.InsertOperation(o, w.m.Claim())
 	w.operation = &o
 	return err
 }

@@ -62,7 +62,7 @@ func (m *Market) waitForLease(ctx context.Context, key string) (*store.Lease, er
 	name, owner := "write:"+hex.EncodeToString(sum[:28]), m.instance+" "+m.newID()
 	pause := &backoff.ExponentialBackOff{InitialInterval: 10 * time.Millisecond, Multiplier: 1.5, MaxInterval: 250 * time.Millisecond, RandomizationFactor: 0.5}
 	return backoff.Retry(ctx, func() (*store.Lease, error) {
-		lease, taken, err := m.store.TakeLease(ctx, name, owner, m.claim())
+		lease, taken, err := m.store.TakeLease(ctx, name, owner, m.Claim())
 		switch {
 		case err != nil:
 			return nil, backoff.Permanent(err)
@@ -70,7 +70,7 @@ func (m *Market) waitForLease(ctx context.Context, key string) (*store.Lease, er
 			return nil, errLeased
 		}
 		return &lease, nil
-	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(m.claim()+time.Second))
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(m.Claim()+time.Second))
 }
 
 // sure makes certain that w is the writer still, and for as long as one more call
@@ -80,7 +80,7 @@ func (w *writer) sure(ctx context.Context) error {
 	if w.lease == nil {
 		return nil
 	}
-	kept, err := w.m.store.ExtendLease(ctx, *w.lease, w.m.claim())
+	kept, err := w.m.store.ExtendLease(ctx, *w.lease, w.m.Claim())
 	if err == nil && !kept {
 		err = flavor.Errorf(flavor.CodeUnreachable, "%s: this process was too slow, and another goes on in its place", w.region)
 	}
