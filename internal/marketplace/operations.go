@@ -256,11 +256,11 @@ func (m *Market) Operation(ctx context.Context, p flavor.Principal, id string) (
 		o, err = tx.Operation(id)
 		return err
 	})
-	if err != nil {
+	if err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 		return o, err
 	}
 	o, mine := visible(p, o)
-	if !mine {
+	if err != nil || !mine {
 		return o, flavor.NotFound("there is no operation %q that you may see: GET /v1/operations lists them", id)
 	}
 	return o, nil
