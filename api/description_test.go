@@ -61,6 +61,8 @@ func TestEveryCallOfTheContractIsDescribed(t *testing.T) {
 		"GET /v1/regions/{region}/flavors/{id}", "PUT /v1/regions/{region}/flavors/{id}",
 		"DELETE /v1/regions/{region}/flavors/{id}",
 		"GET /v1/audit", "GET /v1/events", "GET /v1/status", "GET /v1/whoami",
+		"GET /v1/promotedflavors/{id}/coverage", "GET /v1/regions/{region}/compliance",
+		"GET /v1/operations", "GET /v1/operations/{id}", "DELETE /v1/operations/{id}",
 		"GET /ucloud/{provider}/integration/retrieveManifest", "GET /ucloud/{provider}/jobs/retrieveProducts",
 		"POST /ucloud/{provider}/jobs", "POST /ucloud/{provider}/jobs/{operation}",
 	}
@@ -120,7 +122,7 @@ func TestEveryOperationIsDescribedInFull(t *testing.T) {
 			}
 			wanted := []string{"X-Request-Id"}
 			switch status {
-			case "201":
+			case "201", "202":
 				wanted = append(wanted, "Location")
 			case "401":
 				wanted = append(wanted, "WWW-Authenticate")

@@ -495,7 +495,7 @@ func TestExamplesAreAsDescribed(t *testing.T) {
 			}
 		}
 	}
-	if bodies < 150 || len(d.operations) != 40 {
+	if bodies < 150 || len(d.operations) != 46 {
 		t.Errorf("only %d examples and %d operations were found", bodies, len(d.operations))
 	}
 }

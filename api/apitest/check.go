@@ -25,7 +25,7 @@ import (
 )
 
 // ours are the headers that must not come where they are not described.
-var ours = []string{"Allow", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Flavorsync-Unreachable"}
+var ours = []string{"Age", "Allow", "ETag", "Link", "Location", "Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Flavorsync-Unreachable"}
 
 const declaration = `<?xml version="1.0" encoding="UTF-8"?>`
 

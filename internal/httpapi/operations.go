@@ -100,6 +100,14 @@ func cancelOperation(k *call) error {
 	if err != nil {
 		return err
 	}
+	release, err := k.guard("operation "+id, func() (string, error) {
+		o, err := k.s.cfg.Market.Operation(k.ctx, k.who, id)
+		return etag(encodeOperation(k.format, &o)), err
+	})
+	if err != nil {
+		return err
+	}
+	defer release()
 	return k.deleted(k.s.cfg.Market.CancelOperation(k.ctx, k.who, id))
 }
 
