@@ -97,6 +97,7 @@ var (
 	privateOne  = (*rightsWorld).private
 	drop        = (*rightsWorld).dropped
 	forget      = (*rightsWorld).deregister
+	settle      = (*rightsWorld).settled
 )
 
 var trials = []trial{
@@ -108,6 +109,7 @@ var trials = []trial{
 	{"GET /v1/promotedflavors/{id}/product", at("/promotedflavors/{id}/product", (*rightsWorld).sold), drop, ""},
 	{"PUT /v1/promotedflavors/{id}/product", at("/promotedflavors/{id}/product", promotedOne, "product", "price", "0.34", "currency", "DKK"), drop, ""},
 	{"DELETE /v1/promotedflavors/{id}/product", at("/promotedflavors/{id}/product", (*rightsWorld).sold), drop, ""},
+	{"GET /v1/promotedflavors/{id}/coverage", at("/promotedflavors/{id}/coverage", promotedOne), drop, ""},
 	{"GET /v1/products", plainly("/products"), nil, ""},
 	{"GET /v1/products/push", plainly("/products/push"), nil, ""},
 	{"POST /v1/products/push", plainly("/products/push?dry_run=true"), nil, ""},
@@ -121,6 +123,7 @@ var trials = []trial{
 	{"DELETE /v1/regions/{region}/flavors/{id}", at("/regions/{region}/flavors/{id}", privateOne), drop, ""},
 	{"DELETE /v1/regions/{region}/flavors/{id} of a public node", at("/regions/{region}/flavors/{id}", (*rightsWorld).installed), drop, ""},
 	{"GET /v1/regions/{region}/glue2", at("/regions/{region}/glue2", nothing), nil, ""},
+	{"GET /v1/regions/{region}/compliance", at("/regions/{region}/compliance", nothing), nil, ""},
 	{"GET /v1/infrastructures", plainly("/infrastructures"), nil, ""},
 	{"POST /v1/infrastructures", func(r *rightsWorld, _ *testing.T) (string, *document) {
 		return "/infrastructures", r.cloud.infrastructure(r.free())
@@ -139,6 +142,9 @@ var trials = []trial{
 	{"PUT /v1/flavors/{id} to install", func(r *rightsWorld, t *testing.T) (string, *document) {
 		return "/flavors/" + r.promote(t), flavorOf("nodes", []string{r.this()})
 	}, drop, ""},
+	{"PUT /v1/flavors/{id} to install without waiting", func(r *rightsWorld, t *testing.T) (string, *document) {
+		return "/flavors/" + r.promote(t), flavorOf("nodes", []string{r.this()})
+	}, settle, ""},
 	{"PUT /v1/flavors/{id} to publish", at("/flavors/{id}", privateOne, "flavor", "public", true), drop, ""},
 	{"PUT /v1/flavors/{id} to promote", at("/flavors/{id}", (*rightsWorld).published, "flavor", "promoted", true), drop, ""},
 	{"DELETE /v1/flavors/{id}", func(r *rightsWorld, t *testing.T) (string, *document) {
@@ -147,6 +153,9 @@ var trials = []trial{
 	{"POST /v1/match", func(*rightsWorld, *testing.T) (string, *document) {
 		return "/match", documentOf("match", []any{"host", map[string]any{"num_cpus": 2}})
 	}, nil, "<match><host><num_cpus>2</num_cpus></host></match>"},
+	{"GET /v1/operations", plainly("/operations"), nil, ""},
+	{"GET /v1/operations/{id}", at("/operations/{id}", (*rightsWorld).operation), nil, ""},
+	{"DELETE /v1/operations/{id}", at("/operations/{id}", (*rightsWorld).operation), nil, ""},
 	{"GET /v1/audit", plainly("/audit"), nil, ""},
 	{"GET /v1/status", plainly("/status"), nil, ""},
 	{"GET /v1/events", plainly("/events"), nil, ""},
@@ -159,6 +168,25 @@ var trials = []trial{
 	{"GET /readyz", plainly("/readyz"), nil, ""},
 	{"GET /openapi.yaml", plainly("/openapi.yaml"), nil, ""},
 	{"GET /flavorsync.xsd", plainly("/flavorsync.xsd"), nil, ""},
+}
+
+// operation is one of a manager on this region, that has ended.
+func (r *rightsWorld) operation(t *testing.T) string {
+	t.Helper()
+	r.installed(t)
+	var list struct{ Operations []operationBody }
+	r.manager.get(t, "/operations", query("limit", "1")).want(t, 200).decode(t, &list)
+	r.dropped(t)
+	return list.Operations[0].ID
+}
+
+// settled waits for what goes on without its caller, and removes it.
+func (r *rightsWorld) settled(t *testing.T) {
+	t.Helper()
+	eventually(t, "nothing goes on", func() bool {
+		return string(r.manager.get(t, "/operations", query("state", "running")).want(t, 200).body) == `{"operations": []}`
+	})
+	r.dropped(t)
 }
 
 func (r *rightsWorld) sold(t *testing.T) string {
@@ -226,6 +254,9 @@ func authorization(t *testing.T, s *setup) {
 				shapes := []shape{in(f), keystone(token)}
 				if !strings.HasPrefix(described, "/v1/") {
 					shapes = append(shapes, prefixed(""))
+				}
+				if strings.HasSuffix(tr.call, "without waiting") {
+					shapes = append(shapes, async)
 				}
 				if tr.xml != "" && f.name == asXML.name {
 					shapes = append(shapes, raw(f.mediaType, tr.xml))

@@ -96,6 +96,7 @@ var together = []chapter{
 	{"installing", installing},
 	{"removing", removing},
 	{"several nodes", severalNodes},
+	{"operations", operations},
 	{"products", products},
 	{"products by a formula", pricedByFormula},
 	{"GPUs", gpus},
