@@ -93,6 +93,7 @@ type product struct {
 	log      *logBuffer
 	watched  bool     // every request through it must have its line in the log
 	failing  bool     // the test broke it: it may answer 500
+	only     string   // the part that it does: api or engine; "" for both
 	requests sync.Map // request ids of the answers seen, each with "METHOD path"
 }
 
@@ -185,10 +186,34 @@ func (s *setup) serve(t *testing.T, options ...option) *product {
 	return pr
 }
 
+// becomes starts the server anew as one that does only that part.
+func (pr *product) becomes(t *testing.T, only string) {
+	t.Helper()
+	pr.terminate(t)
+	pr.only = only
+	pr.run(t)
+}
+
+// beside is another process on the database of pr, that does only that part.
+func (pr *product) beside(t *testing.T, only string) *product {
+	t.Helper()
+	other := &product{config: pr.config, log: newLogBuffer(), only: only}
+	other.run(t)
+	t.Cleanup(func() {
+		other.terminate(t)
+		other.checkLeaks(t)
+	})
+	return other
+}
+
 // run starts the process and waits until it listens.
 func (pr *product) run(t *testing.T) {
 	t.Helper()
-	cmd := exec.Command(binary, "serve", "--config", pr.config)
+	args := []string{"serve", "--config", pr.config}
+	if pr.only != "" {
+		args = append(args, "--only", pr.only)
+	}
+	cmd := exec.Command(binary, args...)
 	cmd.Env = environment()
 	reader, writer, err := os.Pipe()
 	if err != nil {
