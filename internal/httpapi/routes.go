@@ -205,13 +205,19 @@ func (k *call) flavors(list []flavor.Flavor, err error) error {
 	if err != nil {
 		return err
 	}
-	if list, err = k.byGPU(list); err != nil {
-		return err
-	}
-	if list, err = k.page(list); err != nil {
+	if list, err = k.narrow(list); err != nil {
 		return err
 	}
 	return k.answer(encodeFlavors(k.format, list))
+}
+
+// narrow is what the query leaves of a list: one page of what it filters.
+func (k *call) narrow(list []flavor.Flavor) ([]flavor.Flavor, error) {
+	list, err := k.byGPU(list)
+	if err != nil {
+		return nil, err
+	}
+	return k.page(list)
 }
 
 func (k *call) changed(body []byte) error {
@@ -515,12 +521,19 @@ func listFlavors(k *call) error {
 	if err != nil {
 		return err
 	}
+	part := k.wantsPart()
+	var list []flavor.Flavor
+	if part {
+		if list, err = k.narrow(listing.All()); err != nil {
+			return err
+		}
+	}
 	k.aged(listing.Age)
 	if len(listing.Unreachable) > 0 {
 		k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
 	}
-	if k.wantsPart() {
-		return k.flavors(listing.All(), nil)
+	if part {
+		return k.answer(encodeFlavors(k.format, list))
 	}
 	r := k.s.listings.of(audienceOf(k.format, k.who, filter), listing, func(all []flavor.Flavor) []byte { return encodeFlavors(k.format, all) })
 	return k.representation(contentTypes[k.format], r.body, r.tag, r.length)
