@@ -242,3 +242,10 @@ func (l *keyedLock) lock(ctx context.Context, key string) (func(), error) {
 		return nil, ctx.Err()
 	}
 }
+
+// taken says whether somebody holds key, or waits for it.
+func (l *keyedLock) taken(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held[key] != nil
+}

@@ -214,12 +214,21 @@ func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes) error {
 		if slices.ContainsFunc(changes, ours) {
 			continue
 		}
+		// So may what a removal of ours has just deleted: it has yet to be told whose
+		// deed it was, and the next look comes behind.
 		f, err := tx.Flavor(row.FlavorID)
 		if flavor.CodeOf(err) == flavor.CodeNotFound {
 			continue
 		}
 		if err != nil {
 			return err
+		}
+		writing, err := m.beingWritten(tx, region, f.Name)
+		if err != nil {
+			return err
+		}
+		if writing {
+			continue
 		}
 		event := flavor.Event{Type: flavor.NodeDrifted, Flavor: f.ID, Name: f.Name, Region: region}
 		d := flavor.Drift{FlavorID: row.FlavorID, Region: region, Kind: flavor.Differs, NodeID: row.NodeID, Created: row.Created, FoundAt: m.now()}

@@ -340,3 +340,48 @@ func TestForgettingARegionDuringAChange(t *testing.T) {
 		t.Error("the flavor is lost")
 	}
 }
+
+// What a look misses while a flavor of that name is being written there is no drift
+// yet: it is whoever writes that has deleted it, and the audit tells of his deed. Who
+// looks may be another process than who writes.
+func TestALookDuringARemovalTellsOfNoDrift(t *testing.T) {
+	for _, sole := range []bool{true, false} {
+		w := newWorld(t, 10*time.Second, "Trento")
+		w.sole = sole
+		f := w.promoted(t, "removed")
+		if _, err := w.install(t.Context(), trento, f.ID, "Trento"); err != nil {
+			t.Fatal(err)
+		}
+		other := w
+		if !sole {
+			other.Market = New(Config{
+				Store: w.store, Clouds: w.clouds, Log: slog.New(slog.DiscardHandler), RegionTimeout: 10 * time.Second,
+			})
+			t.Cleanup(other.Close)
+		}
+		drift := func() bool {
+			t.Helper()
+			if err := other.Observe(t.Context(), "Trento"); err != nil {
+				t.Fatal(err)
+			}
+			cat, err := w.store.Catalogue(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, drifted := cat.DriftIn(f.ID, "Trento")
+			return drifted
+		}
+		writing, err := w.writing(t.Context(), "Trento", f.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.cloud.DeleteFlavor("Trento", f.ID)
+		if drift() || len(w.rows(t, f.ID)) != 1 {
+			t.Errorf("sole is %t: what is being removed has drifted", sole)
+		}
+		writing.done()
+		if !drift() || len(w.rows(t, f.ID)) != 0 {
+			t.Errorf("sole is %t: what nobody writes any more is gone, and has not drifted", sole)
+		}
+	}
+}

@@ -34,8 +34,7 @@ func (m *Market) writing(ctx context.Context, region, name string) (*writer, err
 	busy := func(err error) error {
 		return flavor.Errorf(flavor.CodeUnreachable, "%s: another write of %q there did not end in time: %w", region, name, err)
 	}
-	// Nova may tell neither case nor accents apart, so neither does the lock.
-	key := region + "\x00" + fold(name)
+	key := placeOf(region, name)
 	release, err := m.locks.lock(ctx, key)
 	if err != nil {
 		return nil, busy(err)
@@ -54,12 +53,31 @@ func (m *Market) writing(ctx context.Context, region, name string) (*writer, err
 	return w, nil
 }
 
+// placeOf is the key of the one writer's place. Nova may tell neither case nor
+// accents apart, so neither does that.
+func placeOf(region, name string) string { return region + "\x00" + fold(name) }
+
+// leaseOf is the name of a place's lease.
+func leaseOf(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return "write:" + hex.EncodeToString(sum[:28])
+}
+
+// beingWritten says whether there is a writer of that flavor's name in region: what
+// is found of it there may be half of what he does.
+func (m *Market) beingWritten(tx *store.Tx, region, name string) (bool, error) {
+	key := placeOf(region, name)
+	if m.locks.taken(key) || m.sole {
+		return m.locks.taken(key), nil
+	}
+	return tx.Leased(leaseOf(key))
+}
+
 var errLeased = errors.New("another process holds its lease")
 
 // waitForLease takes the lease of key, in the end from a process that is gone.
 func (m *Market) waitForLease(ctx context.Context, key string) (*store.Lease, error) {
-	sum := sha256.Sum256([]byte(key))
-	name, owner := "write:"+hex.EncodeToString(sum[:28]), m.instance+" "+m.newID()
+	name, owner := leaseOf(key), m.instance+" "+m.newID()
 	pause := &backoff.ExponentialBackOff{InitialInterval: 10 * time.Millisecond, Multiplier: 1.5, MaxInterval: 250 * time.Millisecond, RandomizationFactor: 0.5}
 	return backoff.Retry(ctx, func() (*store.Lease, error) {
 		lease, taken, err := m.store.TakeLease(ctx, name, owner, m.Claim())

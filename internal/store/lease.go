@@ -104,6 +104,13 @@ func (tx *Tx) Hold(l Lease) error {
 	return tx.wrap(set.Error, "holding the lease %s", l.Name)
 }
 
+// Leased says whether somebody holds the lease of that name.
+func (tx *Tx) Leased(name string) (bool, error) {
+	var held int64
+	err := tx.db.Model(&leaseRow{}).Where("name = ? AND deadline > "+milliseconds[tx.s.driver], name).Count(&held).Error
+	return held > 0, tx.wrap(err, "asking for the lease %s", name)
+}
+
 func (tx *Tx) lease(name string) (leaseRow, error) {
 	var found []leaseRow
 	err := tx.rows().Where("name = ?", name).Find(&found).Error
