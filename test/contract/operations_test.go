@@ -347,7 +347,7 @@ func operations(t *testing.T, s *setup) {
 // breaks: on every set-up, for what the database does and what a dead port does is
 // the same everywhere.
 func operationsOfRegionsDown(t *testing.T, s *setup) {
-	pr := s.serve(t, with("engine", map[string]any{"region_timeout": "1s", "sweep_interval": "1s"}))
+	pr := s.serve(t, s.watchful())
 	s.registerAll(t, pr)
 	manager := pr.as(s.manager)
 	promote := func(t *testing.T, n namer) flavorBody {

@@ -10,11 +10,12 @@ import (
 	"github.com/flavorsync/flavorsync/internal/simstack"
 )
 
-// watchful has the regions looked at every second.
-func watchful(more ...any) option {
-	engine := map[string]any{"region_timeout": regionTimeout.String(), "sweep_interval": "1s"}
-	for i := 0; i+1 < len(more); i += 2 {
-		engine[more[i].(string)] = more[i+1]
+// watchful has the regions looked at every second, or, where their Novas are real
+// and have many such watchmen, as often as they can bear, and with more patience.
+func (s *setup) watchful() option {
+	engine := map[string]any{"region_timeout": "1s", "sweep_interval": "1s"}
+	if s.real {
+		engine = map[string]any{"region_timeout": "10s", "sweep_interval": "4s"}
 	}
 	return with("engine", engine)
 }
@@ -25,14 +26,11 @@ func (c client) nodes(t *testing.T, id string) []string {
 	return c.get(t, "/flavors/"+id).want(t, 200).flavor(t).Nodes
 }
 
-// installedByItself waits until a flavor is in these regions and the operation that
-// put it there has ended.
+// arrives waits until others see a flavor in these regions.
 func (c client) arrives(t *testing.T, id string, regions ...string) {
 	t.Helper()
-	slices.Sort(regions)
-	var nodes []string
 	eventually(t, "a flavor arrives", func() bool {
-		nodes = c.nodes(t, id)
+		nodes := c.nodes(t, id)
 		return !slices.ContainsFunc(regions, func(r string) bool { return !slices.Contains(nodes, r) })
 	})
 }
@@ -51,7 +49,7 @@ func (c client) byItself(t *testing.T, origin, id string) (operationBody, bool) 
 // promotion: promoted flavors are everywhere without anybody installing them.
 func promotion(t *testing.T, s *setup) {
 	n := s.names(t)
-	pr := s.serve(t, watchful(), with("promotion", map[string]any{"install": "automatic"}))
+	pr := s.serve(t, s.watchful(), with("promotion", map[string]any{"install": "automatic"}))
 	s.registerAll(t, pr)
 	manager, user := pr.as(s.manager), pr.as(s.user)
 	promote := func(t *testing.T, word string) flavorBody {
@@ -239,7 +237,7 @@ func promotionByHand(t *testing.T, s *setup) {
 	}
 
 	t.Run("manual for one region, and for one flavor", func(t *testing.T) {
-		pr := s.serve(t, watchful(), with("promotion", map[string]any{
+		pr := s.serve(t, s.watchful(), with("promotion", map[string]any{
 			"install": "automatic",
 			"regions": map[string]any{trento: map[string]any{"install": "manual"}},
 			"flavors": map[string]any{n("by-hand"): map[string]any{"install": "manual"}},
@@ -264,7 +262,7 @@ func promotionByHand(t *testing.T, s *setup) {
 	})
 
 	t.Run("automatic for one region", func(t *testing.T) {
-		pr := s.serve(t, watchful(), with("promotion", map[string]any{"regions": map[string]any{lannion2: map[string]any{"install": "automatic"}}}))
+		pr := s.serve(t, s.watchful(), with("promotion", map[string]any{"regions": map[string]any{lannion2: map[string]any{"install": "automatic"}}}))
 		s.registerAll(t, pr)
 		manager := pr.as(s.manager)
 		made := promote(t, manager, "here")
@@ -283,7 +281,7 @@ func apart(t *testing.T, s *setup) {
 		return // a SQLite file has one process
 	}
 	n := s.names(t)
-	pr := s.serve(t, watchful())
+	pr := s.serve(t, s.watchful())
 	s.registerAll(t, pr)
 	pr.becomes(t, "api")
 	manager := pr.as(s.manager)
