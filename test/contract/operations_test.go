@@ -205,7 +205,7 @@ func operations(t *testing.T, s *setup) {
 			{owner, public.ID, flavorOf("promoted", true, "node", spain2), 401},
 			{s.product.as(anonymous()), made.ID, flavorOf("node", trento), 401},
 			{owner, made.ID, flavorOf("nodes", []string{spain2, trento}), 403},
-			{manager, someUUID, flavorOf("node", trento), 404},
+			{owner, someUUID, flavorOf("node", spain2), 404},
 			{manager, made.ID, flavorOf("nodes", []string{trento, "Nowhere"}), 409},
 			{manager, other.ID, flavorOf("nodes", []string{spain2, trento}), 409},
 		} {
