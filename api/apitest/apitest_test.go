@@ -454,6 +454,9 @@ func TestExamplesAreAsDescribed(t *testing.T) {
 			}
 			for media, body := range contents {
 				examples := c.object(at + "/" + escape(media) + "/examples")
+				if media == "text/event-stream" { // no document: it has no end
+					continue
+				}
 				if len(examples) == 0 && media != "text/plain" {
 					t.Errorf("%s %s has no example in %s", kind, name, media)
 				}
