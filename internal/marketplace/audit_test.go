@@ -235,3 +235,24 @@ func TestAuditIsKeptAndRead(t *testing.T) {
 		t.Errorf("an owner reads the audit: %v", err)
 	}
 }
+
+// An install that was finished, and of which that was not noted, is gone over once
+// more: the audit tells of it once.
+func TestAuditOfAnInstallGoneOverAgain(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	r, err := w.region(t.Context(), "Trento")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []bool{false, true} {
+		if err := w.Market.install(as(t, manager, flavor.InstallFlavor), f, w.ask(t.Context(), r), again); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := w.told(t, flavor.AuditFilter{Outcome: flavor.Success, Action: flavor.InstallFlavor})
+	told = slices.DeleteFunc(told, func(line string) bool { return !strings.HasPrefix(line, string(flavor.AuditedRegionFlavor)) })
+	if len(told) != 1 {
+		t.Errorf("the audit tells %v", told)
+	}
+}

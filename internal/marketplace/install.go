@@ -136,7 +136,8 @@ func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor
 		if row.Created && now.Retired {
 			return retired(now.Name)
 		}
-		if err := putUnlessThere(tx, row); err != nil || !row.Created {
+		put, err := putUnlessThere(tx, row)
+		if err != nil || !put || !row.Created { // one that ended half-way may have told of it already
 			return err
 		}
 		return tx.Audit(inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()}.line(flavor.Success))

@@ -230,18 +230,18 @@ func (m *Market) recall(ctx context.Context, l *look) error {
 
 // putUnlessThere writes row unless it stands already, so that the mark of what
 // we created ourselves stays; and is set where a look was faster to note it.
-func putUnlessThere(tx *store.Tx, row flavor.Installation) error {
+func putUnlessThere(tx *store.Tx, row flavor.Installation) (put bool, err error) {
 	rows, err := tx.Installations(row.FlavorID)
 	if err != nil {
-		return err
+		return false, err
 	}
 	stands := func(i flavor.Installation) bool {
 		return i.Region == row.Region && i.NodeID == row.NodeID && (i.Created || !row.Created)
 	}
 	if slices.ContainsFunc(rows, stands) {
-		return nil
+		return false, nil
 	}
-	return tx.PutInstallation(row)
+	return true, tx.PutInstallation(row)
 }
 
 // flights are the looks under way and waited for, and the regions whose last

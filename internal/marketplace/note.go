@@ -192,7 +192,7 @@ func compare(cat *store.Catalogue, l *look) (found foundNodes) {
 func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes) error {
 	region := l.region.Name
 	for _, row := range found.put {
-		if err := putUnlessThere(tx, row); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
+		if _, err := putUnlessThere(tx, row); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 			return err
 		}
 	}

@@ -432,7 +432,7 @@ func (m *Market) publish(ctx context.Context, nf flavor.NovaFlavor, region strin
 			return retired(f.Name)
 		}
 		row := flavor.Installation{FlavorID: f.ID, Region: region, NodeID: nf.ID, Created: created}
-		if err := putUnlessThere(tx, row); err != nil {
+		if _, err := putUnlessThere(tx, row); err != nil {
 			return err
 		}
 		if f, err = tx.Flavor(f.ID); err != nil {
