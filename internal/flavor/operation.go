@@ -10,6 +10,7 @@ const (
 	Install OperationKind = "install" // the flavor is there
 	Remove  OperationKind = "remove"  // it is not
 	Repair  OperationKind = "repair"  // the node that we created is as the catalogue has it
+	Spread  OperationKind = "change"  // the catalogue's flavor was changed, and so is the node that we created
 	Unlist  OperationKind = "delete"  // it is nowhere, and then not in the catalogue
 )
 

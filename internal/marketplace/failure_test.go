@@ -608,3 +608,34 @@ func TestPostingBackAFlavorOfSeveralNodes(t *testing.T) {
 		t.Errorf("%+v, %v", f, err)
 	}
 }
+
+// Where the change of a flavor does not reach a node at once, it is written down,
+// and reaches it later.
+func TestAChangeReachesANodeThatWasDown(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+		t.Fatal(err)
+	}
+	fixed := w.cloud.Fault("Trento", simstack.Fault{Kind: simstack.ServerError, Method: "PUT"})
+	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Description: new("changed")}); flavor.CodeOf(err) != flavor.CodeUnreachable {
+		t.Fatalf("got %v", err)
+	}
+	fixed()
+	if err := w.TakeOver(t.Context()); err != nil { // what waits is due at once
+		t.Fatal(err)
+	}
+	due, err := w.store.DueNodes(t.Context(), 10, nil)
+	if err != nil || len(due) != 1 {
+		t.Fatalf("%+v are due, %v", due, err)
+	}
+	if taken, err := w.store.TakeNode(t.Context(), &due[0], w.Claim()); err != nil || !taken {
+		t.Fatal(taken, err)
+	}
+	if err := w.CarryOut(t.Context(), due[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.cloud.Flavors("Trento")[0].Description; got != "changed" {
+		t.Errorf("Nova has %q", got)
+	}
+}

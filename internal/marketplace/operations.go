@@ -169,8 +169,11 @@ func actor(o flavor.Operation) flavor.Actor {
 	if o.Origin != flavor.Asked {
 		a = flavor.Actor{Provider: "flavorsync", ID: "engine", Name: "Flavorsync", Action: flavor.InstallFlavor}
 	}
-	if o.Kind == flavor.Remove || o.Kind == flavor.Unlist {
+	switch o.Kind {
+	case flavor.Remove, flavor.Unlist:
 		a.Action = flavor.DeleteFlavor
+	case flavor.Spread:
+		a.Action = flavor.ChangePromoted
 	}
 	return a
 }
@@ -191,6 +194,9 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 	r, err := m.region(ctx, d.Node.Region)
 	if err != nil {
 		return err
+	}
+	if d.Operation.Kind == flavor.Spread {
+		return m.spreadTo(ctx, f, r)
 	}
 	l := m.lookAt(ctx, r, whole)
 	if l.err != nil {

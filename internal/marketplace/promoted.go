@@ -156,7 +156,9 @@ func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id stri
 			return flavor.Flavor{}, installedThere(old.Name, nodes)
 		}
 	}
+	spreads := inPlace && (patch.Description != nil || patch.ExtraSpecs != nil)
 	var changed flavor.Flavor
+	var o flavor.Operation
 	err = m.store.Write(ctx, func(tx *store.Tx) error {
 		now, err := tx.Flavor(id)
 		if flavor.CodeOf(err) == flavor.CodeNotFound {
@@ -182,12 +184,16 @@ func (m *Market) ChangePromoted(ctx context.Context, p flavor.Principal, id stri
 		if err := m.staysInUnit(tx, now, changed); err != nil {
 			return err
 		}
-		return tx.UpdateFlavor(changed)
+		if err := tx.UpdateFlavor(changed); err != nil || !spreads {
+			return err
+		}
+		o, err = m.wantSpread(tx, p, changed)
+		return err
 	})
-	if err != nil || !inPlace || patch.Description == nil && patch.ExtraSpecs == nil {
+	if err != nil || !spreads {
 		return changed, err
 	}
-	err = m.spread(ctx, changed)
+	err = m.spread(ctx, changed, o)
 	m.recompare(ctx, changed.ID)
 	return changed, err
 }
@@ -261,50 +267,70 @@ func nodesOf(f flavor.Flavor, looks map[string]*look) []string {
 	return nodes
 }
 
-// spread brings the description and extra specs of f to the nodes we created.
-func (m *Market) spread(ctx context.Context, f flavor.Flavor) error {
+// wantSpread writes down that a change of f is to go on to the nodes we created;
+// of an operation without nodes there are none.
+func (m *Market) wantSpread(tx *store.Tx, p flavor.Principal, f flavor.Flavor) (o flavor.Operation, err error) {
+	rows, err := tx.Installations(f.ID)
+	if err != nil {
+		return o, err
+	}
+	var regions []string
+	for _, i := range rows {
+		if i.Created {
+			regions = append(regions, i.Region)
+		}
+	}
+	if len(regions) == 0 {
+		return o, nil
+	}
+	return tx.InsertOperation(operation(flavor.Spread, p, f, regions), m.Claim())
+}
+
+// spread brings the description and extra specs of f to the nodes of o. The
+// catalogue has them already, so those that fail for a while are tried again.
+func (m *Market) spread(ctx context.Context, f flavor.Flavor, o flavor.Operation) error {
+	looks := make([]*look, len(o.Nodes))
+	for i, n := range o.Nodes {
+		r, err := m.region(ctx, n.Region)
+		looks[i] = &look{region: r, err: err}
+		if err != nil {
+			looks[i].region.Name = n.Region
+		}
+	}
+	return several("the catalogue is changed, but not every node", m.workOff(ctx, o, looks, true, func(ctx context.Context, l *look) error {
+		return m.spreadTo(ctx, f, l.region)
+	}))
+}
+
+// spreadTo brings the description and extra specs of f to the node we created in r.
+func (m *Market) spreadTo(ctx context.Context, f flavor.Flavor, r flavor.Region) error {
+	w, err := m.writing(ctx, r.Name, f.Name)
+	if err != nil {
+		return err
+	}
+	defer w.done()
+	// Another manager may have changed it again, and spread that already.
+	if f, err = m.PromotedFlavor(ctx, f.ID); err != nil {
+		return err
+	}
 	cat, err := m.store.Catalogue(ctx)
 	if err != nil {
 		return err
 	}
-	created := map[string]string{} // region to the id there
-	var regions []flavor.Region
-	for _, i := range cat.Installed(f.ID) {
-		if i.Created {
-			r, err := m.region(ctx, i.Region)
-			if err != nil {
-				return err
-			}
-			created[i.Region] = i.NodeID
-			regions = append(regions, r)
-		}
+	rows := cat.Installed(f.ID)
+	i := slices.IndexFunc(rows, func(i flavor.Installation) bool { return i.Region == r.Name && i.Created })
+	if i < 0 {
+		return nil // it is no node any more
 	}
-	looks := make([]*look, len(regions))
-	for i, r := range regions {
-		looks[i] = &look{region: r}
+	compute := m.clouds.Service(r)
+	nf, err := compute.Get(ctx, rows[i].NodeID)
+	switch {
+	case flavor.CodeOf(err) == flavor.CodeNotFound:
+		return nil
+	case err != nil:
+		return err
+	case !samePlace(nf.Spec, f.Spec):
+		return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s", r.Name, nf.ID, f.Name, differing(f.Spec, nf.Spec))
 	}
-	return several("the catalogue is changed, but not every node", m.each(ctx, looks, func(ctx context.Context, l *look) error {
-		id := created[l.region.Name]
-		w, err := m.writing(ctx, l.region.Name, f.Name)
-		if err != nil {
-			return err
-		}
-		defer w.done()
-		// Another manager may have changed it again, and spread that already.
-		f, err := m.PromotedFlavor(ctx, f.ID)
-		if err != nil {
-			return err
-		}
-		compute := m.clouds.Service(l.region)
-		nf, err := compute.Get(ctx, id)
-		switch {
-		case flavor.CodeOf(err) == flavor.CodeNotFound:
-			return nil // gone: it is no node any more
-		case err != nil:
-			return err
-		case !samePlace(nf.Spec, f.Spec):
-			return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s", l.region.Name, id, f.Name, differing(f.Spec, nf.Spec))
-		}
-		return m.inPlace(ctx, w, compute, nf, f.Spec)
-	}))
+	return m.inPlace(ctx, w, compute, nf, f.Spec)
 }

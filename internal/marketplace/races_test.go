@@ -255,7 +255,11 @@ func TestTwoManagersDescribeAFlavor(t *testing.T) {
 	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Description: new("second")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.spread(t.Context(), first); err != nil { // it was slower
+	r, err := w.region(t.Context(), "Trento")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.spreadTo(t.Context(), first, r); err != nil { // it was slower
 		t.Fatal(err)
 	}
 	if got := w.cloud.Flavors("Trento")[0].Description; got != "second" {
