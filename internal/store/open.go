@@ -41,6 +41,9 @@ type Config struct {
 	// Observe, where it is not nil, is told of every transaction when it has ended,
 	// under the context of who asked. It must not take long.
 	Observe func(context.Context, Transaction)
+	// Committing is called before each COMMIT of what was written; nil but in
+	// tests, which end the process there.
+	Committing func()
 }
 
 // Store is an open database. Its methods may be called side by side.
@@ -60,6 +63,8 @@ type Store struct {
 	told     bell                               // rings when this process has written events
 	observe  func(context.Context, Transaction) // nil: nobody is told
 	rotated  func(step string) error            // nil but in tests of Rotate
+
+	committing func() // nil but in tests
 }
 
 const (
@@ -71,6 +76,7 @@ const (
 // there yet. It does not migrate: see Up.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{driver: cfg.Driver, keyset: cfg.Keyset, log: cfg.Log, observe: cfg.Observe, now: time.Now, cat: newCatalogueCache(), inv: newInventoryCache()}
+	s.committing = cfg.Committing
 	if s.log == nil {
 		s.log = slog.Default()
 	}

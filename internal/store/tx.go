@@ -122,6 +122,9 @@ func (tx *Tx) run(fn func(*Tx) error) error {
 			return err
 		}
 	}
+	if tx.write && tx.s.committing != nil {
+		tx.s.committing()
+	}
 	done = true
 	err = tx.db.Commit().Error
 	if len(tx.events) > 0 {
