@@ -7,7 +7,7 @@ LINT    := go tool -modfile=tools.mod golangci-lint
 FUZZ    ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: demo build test bench lint fmt fuzz clean help FORCE
+.PHONY: demo build test bench soak lint fmt fuzz clean help FORCE
 
 demo: build ## build, then run the whole product on this machine
 	$(BIN) demo
@@ -23,6 +23,9 @@ test: ## install and start what the tests need, run all of them (PKG=, RUN=, ARG
 
 bench: ## run the benchmarks; each prints its ratio beside its target
 	@scripts/test bench
+
+soak: ## play random sequences of operations, faults and restarts (SEQUENCES=100000 SEED=)
+	@scripts/test soak
 
 lint: ## look for mistakes without running anything
 	@scripts/lint
