@@ -46,7 +46,7 @@ func (m *Market) replace(ctx context.Context, r flavor.Region, compute *openstac
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	service := m.clouds.Service(r)
 	change, err := m.prepare(ctx, r, compute, service, old, spec)
 	if err != nil {
@@ -444,7 +444,7 @@ func (m *Market) recoverOne(ctx context.Context, c store.Change) error {
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	// Only now: whoever held the lock may have ended it.
 	var claimed bool
 	err = m.store.Write(ctx, func(tx *store.Tx) error {

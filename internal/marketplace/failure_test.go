@@ -435,7 +435,7 @@ func TestAWriteThatWaitsEndsInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer done.done()
+	defer done.done(t.Context())
 	_, err = w.install(t.Context(), manager, f.ID, "Trento", "Spain2")
 	if flavor.CodeOf(err) != flavor.CodeUnreachable || len(w.cloud.Flavors("Spain2")) != 1 {
 		t.Errorf("got %v; Spain2 has %+v", err, w.cloud.Flavors("Spain2"))

@@ -17,7 +17,7 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	row := flavor.Installation{FlavorID: f.ID, Region: l.region.Name}
 	compute := m.clouds.Service(l.region)
 	if nf, there := l.node(f); there {
@@ -25,7 +25,7 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 		row.Created = again && nf.ID == f.ID
 		return m.putInstallation(ctx, w, f, row)
 	}
-	if nf, there := l.byID(f.ID); there && again && halfMade(f, nf) {
+	if nf, left := m.left(ctx, f, l, again); left {
 		return m.finish(ctx, w, compute, f, nf, row)
 	}
 	if conflict := l.conflict(f); conflict != nil {
@@ -61,6 +61,27 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 		}
 	}
 	return err
+}
+
+// left is what an attempt to install f in l's region that ended half-way has left
+// there: this operation's own (again), or one that nobody wants any more.
+func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, again bool) (flavor.NovaFlavor, bool) {
+	nf, there := l.byID(f.ID)
+	if !there || !halfMade(f, nf) {
+		return nf, false
+	}
+	if again {
+		return nf, true
+	}
+	var begun bool
+	err := m.store.Read(ctx, func(tx *store.Tx) (err error) {
+		begun, err = tx.Begun(f.ID, l.region.Name)
+		return err
+	})
+	if err != nil {
+		m.log.WarnContext(ctx, "a flavor that may be a half-made one of ours is left alone", "region", l.region.Name, "id", f.ID, "error", err.Error())
+	}
+	return nf, begun && err == nil
 }
 
 // halfMade says whether nf may be what an attempt to create f left that ended
@@ -154,7 +175,7 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	var deleted *inNova
 	switch nf, err := compute.Get(ctx, nodeID); {
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
@@ -254,7 +275,7 @@ func (m *Market) createNew(ctx context.Context, compute *openstack.Compute, regi
 	if err != nil {
 		return flavor.NovaFlavor{}, err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	change := inNova{region: region, after: spec.Audited()}
 	if err := m.begin(ctx, change); err != nil {
 		return flavor.NovaFlavor{}, err

@@ -56,7 +56,7 @@ func (m *Market) seen(l *look, st flavor.RegionStatus) flavor.Look {
 func (m *Market) noteFailure(ctx context.Context, l *look) error {
 	st := openstack.StatusOf(l.err, m.now())
 	return m.store.Write(ctx, func(tx *store.Tx) error {
-		noted, err := tx.NoteLook(m.seen(l, st), m.nextLook(true))
+		noted, err := tx.NoteLook(m.seen(l, st), m.nextLook(true), l.known.Error == "")
 		if err != nil || !noted {
 			return err
 		}
@@ -87,7 +87,7 @@ func (m *Market) noteSeen(ctx context.Context, l *look) error {
 	same := last != nil && last.Version == l.known.Version && l.sameAs(last.Flavors)
 	back := l.known.Error != "" || l.region.Status.State != flavor.RegionUp
 	err = m.store.Write(ctx, func(tx *store.Tx) error {
-		noted, err := tx.NoteLook(m.seen(l, st), m.nextLook(false))
+		noted, err := tx.NoteLook(m.seen(l, st), m.nextLook(false), back)
 		if err != nil || !noted {
 			return err
 		}

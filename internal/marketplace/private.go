@@ -144,7 +144,7 @@ func (m *Market) changeInPlace(ctx context.Context, compute *openstack.Compute, 
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	return m.inPlace(ctx, w, compute, nf, spec)
 }
 

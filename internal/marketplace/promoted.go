@@ -308,7 +308,7 @@ func (m *Market) spreadTo(ctx context.Context, f flavor.Flavor, r flavor.Region)
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	// Another manager may have changed it again, and spread that already.
 	if f, err = m.PromotedFlavor(ctx, f.ID); err != nil {
 		return err

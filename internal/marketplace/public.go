@@ -365,7 +365,7 @@ func (m *Market) undoCreate(ctx context.Context, compute *openstack.Compute, reg
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	if err := w.surely(ctx, func() error { return compute.Delete(ctx, nf.ID) }); err != nil {
 		return err
 	}
@@ -590,7 +590,13 @@ func (m *Market) inTheWay(ctx context.Context, f found, publish bool, targets []
 	return several("nothing was done", m.each(ctx, targets, func(ctx context.Context, l *look) error {
 		*l = *m.lookAgain(ctx, wanted, l)
 		_, there := l.node(wanted)
-		switch conflict := l.conflict(wanted); {
+		conflict := l.conflict(wanted)
+		if conflict != nil {
+			if _, left := m.left(ctx, wanted, l, false); left {
+				conflict = nil
+			}
+		}
+		switch {
 		case conflict != nil:
 			return conflict
 		case !there && f.Retired && l.err == nil:
@@ -616,7 +622,7 @@ func (m *Market) lookAgain(ctx context.Context, f flavor.Flavor, l *look) *look 
 	if err != nil {
 		return &look{region: l.region, err: err}
 	}
-	defer w.done()
+	defer w.done(ctx)
 	return m.ask(ctx, l.region)
 }
 
@@ -713,7 +719,7 @@ func (m *Market) publishFound(ctx context.Context, f *found, promote bool, also 
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	now, err := m.clouds.Service(r).Get(ctx, f.ID)
 	if err != nil {
 		return err

@@ -383,7 +383,7 @@ func TestALookDuringARemovalTellsOfNoDrift(t *testing.T) {
 		if drift() || len(w.rows(t, f.ID)) != 1 {
 			t.Errorf("sole is %t: what is being removed has drifted", sole)
 		}
-		writing.done()
+		writing.done(t.Context())
 		if !drift() || len(w.rows(t, f.ID)) != 0 {
 			t.Errorf("sole is %t: what nobody writes any more is gone, and has not drifted", sole)
 		}

@@ -164,7 +164,7 @@ func (m *Market) deleteUnlisted(ctx context.Context, compute *openstack.Compute,
 	if err != nil {
 		return err
 	}
-	defer w.done()
+	defer w.done(ctx)
 	change := inNova{region: region, id: id, before: spec.Audited()}
 	if err := m.begin(ctx, change); err != nil {
 		return err

@@ -129,8 +129,8 @@ func (w *writer) hasNot(id string) { w.gone = append(w.gone, id) }
 
 // done writes down what was changed in Nova, so that whoever reads sees it at
 // once, has the region looked at, and gives the place to the next.
-func (w *writer) done() {
-	ctx := flavor.WithoutActor(context.Background())
+func (w *writer) done(ctx context.Context) {
+	ctx = flavor.WithoutActor(context.WithoutCancel(ctx))
 	defer w.release()
 	if w.wrote {
 		if err := w.m.noteWritten(ctx, w); err != nil {

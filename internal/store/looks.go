@@ -157,9 +157,10 @@ func (tx *Tx) Look(region string) (flavor.Look, error) {
 }
 
 // NoteLook writes down a look whose Turn is that from before it began; in is when
-// the next is due. It is false, and nothing is noted, where something newer has
-// been written down of the region since.
-func (tx *Tx) NoteLook(l flavor.Look, in time.Duration) (noted bool, err error) {
+// the next is due, and news says that the region was up before and is down now, or
+// the other way: the readers of this process see that at once. It is false, and
+// nothing is noted, where something newer has been written down of the region since.
+func (tx *Tx) NoteLook(l flavor.Look, in time.Duration, news bool) (noted bool, err error) {
 	if err := tx.ready(true); err != nil {
 		return false, err
 	}
@@ -172,6 +173,7 @@ func (tx *Tx) NoteLook(l flavor.Look, in time.Duration) (noted bool, err error) 
 	if l.Error == "" {
 		fields["seen_at"] = at
 	}
+	tx.looked = tx.looked || news
 	set := tx.db.Model(&lookRow{}).Where("region = ? AND turn = ?", l.Region, l.Turn).Updates(fields)
 	return set.RowsAffected == 1, tx.wrap(set.Error, "noting the look at %s", l.Region)
 }

@@ -53,7 +53,7 @@ func TestTally(t *testing.T) {
 					return err
 				}
 				look.LookedAt, look.Duration = at, time.Second
-				_, err = tx.NoteLook(look, time.Minute)
+				_, err = tx.NoteLook(look, time.Minute, false)
 				return err
 			})
 			if err != nil {

@@ -188,13 +188,15 @@ func examplesOf(t *testing.T, page, text string) []example {
 
 var (
 	requestID = regexp.MustCompile(`req-[0-9a-f]{32}`)
-	moment    = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+	moment    = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z`)
+	operation = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}`) // version 7: by time
 )
 
 // steady is a printed text with what differs each time made the same, and
 // without the blanks that an editor may take off.
 func steady(printed string) string {
 	printed = requestID.ReplaceAllString(printed, "req-6d5c8f0e9b7a4c3d2e1f0a9b8c7d6e5f")
+	printed = operation.ReplaceAllString(printed, "0197a4f2-6b01-7c44-8f3e-51d2b7a9e610")
 	printed = moment.ReplaceAllString(printed, "2026-11-21T09:30:00Z")
 	lines := strings.Split(strings.TrimSpace(printed), "\n")
 	for i, line := range lines {

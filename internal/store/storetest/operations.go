@@ -46,7 +46,7 @@ func looks(t *testing.T, s *store.Store) {
 	note := func(l flavor.Look) (noted bool) {
 		l.LookedAt, l.Duration = time.Now(), 3*time.Second
 		write(t, s, func(tx *store.Tx) (err error) {
-			if noted, err = tx.NoteLook(l, time.Hour); err != nil || !noted {
+			if noted, err = tx.NoteLook(l, time.Hour, false); err != nil || !noted {
 				return err
 			}
 			return tx.PutInventory("Trento", []flavor.SeenFlavor{{NovaFlavor: flavor.NovaFlavor{ID: "a", Spec: Flavor("a").Spec}, Access: []string{"p"}}})
@@ -82,7 +82,7 @@ func looks(t *testing.T, s *store.Store) {
 	failed := look()
 	failed.LookedAt, failed.Error = time.Now().Add(time.Minute), "it is down \xff"
 	seen := failed.SeenAt
-	write(t, s, func(tx *store.Tx) error { _, err := tx.NoteLook(failed, time.Second); return err })
+	write(t, s, func(tx *store.Tx) error { _, err := tx.NoteLook(failed, time.Second, true); return err })
 	if l := look(); !l.SeenAt.Equal(seen) || !l.LookedAt.After(seen) || l.Error == "" {
 		t.Errorf("a look that failed: %+v", l)
 	}

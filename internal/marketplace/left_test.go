@@ -1,0 +1,46 @@
+package marketplace
+
+import (
+	"testing"
+	"time"
+
+	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/simstack"
+)
+
+// An install that failed half-way, and whose undoing failed too, leaves a flavor
+// without its extra specs. Asking again finishes it; a flavor of that kind that
+// somebody made himself is a conflict, and left alone.
+func TestWhatAFailedInstallLeftIsFinishedWhenAskedAgain(t *testing.T) {
+	for _, ours := range []bool{true, false} {
+		w := newWorld(t, 2*time.Second, "Trento")
+		f := w.promoted(t, "x")
+		if ours {
+			for _, broken := range []simstack.Fault{
+				{Service: simstack.Nova, Kind: simstack.ServerError, Method: "POST", Path: "/flavors/"},
+				{Service: simstack.Nova, Kind: simstack.ServerError, Method: "DELETE"},
+			} {
+				w.cloud.Fault("Trento", broken)
+			}
+			if _, err := w.install(t.Context(), manager, f.ID, "Trento"); flavor.CodeOf(err) != flavor.CodeUnreachable {
+				t.Fatal(err)
+			}
+			w.cloud.ClearFaults()
+		} else {
+			bare := flavor.NovaFlavor{ID: f.ID, Spec: f.Spec.Clone(), IsPublic: true}
+			bare.ExtraSpecs = nil
+			w.cloud.AddFlavor("Trento", bare)
+		}
+		if left := w.cloud.Flavors("Trento"); len(left) != 1 || len(left[0].ExtraSpecs) > 0 {
+			t.Fatalf("this tests nothing: %+v", left)
+		}
+		_, err := w.install(t.Context(), manager, f.ID, "Trento")
+		left := w.cloud.Flavors("Trento")
+		if ours && (err != nil || len(left) != 1 || !left[0].Equal(f.Spec)) {
+			t.Errorf("ours: %v, %+v", err, left)
+		}
+		if !ours && (flavor.CodeOf(err) != flavor.CodeConflict || len(left) != 1 || len(left[0].ExtraSpecs) > 0) {
+			t.Errorf("theirs: %v, %+v", err, left)
+		}
+	}
+}
