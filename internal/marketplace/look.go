@@ -231,15 +231,9 @@ func (m *Market) recall(ctx context.Context, l *look) error {
 // putUnlessThere writes row unless it stands already, so that the mark of what
 // we created ourselves stays; and is set where a look was faster to note it.
 func putUnlessThere(tx *store.Tx, row flavor.Installation) (put bool, err error) {
-	rows, err := tx.Installations(row.FlavorID)
-	if err != nil {
+	i, noted, err := tx.Installation(row.FlavorID, row.Region)
+	if err != nil || noted && i.NodeID == row.NodeID && (i.Created || !row.Created) {
 		return false, err
-	}
-	stands := func(i flavor.Installation) bool {
-		return i.Region == row.Region && i.NodeID == row.NodeID && (i.Created || !row.Created)
-	}
-	if slices.ContainsFunc(rows, stands) {
-		return false, nil
 	}
 	return true, tx.PutInstallation(row)
 }

@@ -321,6 +321,19 @@ func (tx *Tx) Installations(flavorID string) ([]flavor.Installation, error) {
 	return tx.installations(tx.rows().Where("flavor_id = ?", flavorID), "listing the nodes of flavor "+flavorID)
 }
 
+// Installation is the flavor in region, if it is noted there. Inside Write no other
+// can note or forget it until the transaction ends.
+func (tx *Tx) Installation(flavorID, region string) (i flavor.Installation, noted bool, err error) {
+	if _, err := tx.lock(&flavorRow{}, "id", flavorID); err != nil {
+		return i, false, err
+	}
+	is, err := tx.installations(tx.rows().Where("flavor_id = ? AND region = ?", flavorID, region), "looking for flavor "+flavorID+" in "+region)
+	if err != nil || len(is) == 0 {
+		return i, false, err
+	}
+	return is[0], true, nil
+}
+
 // InstallationsIn lists what the region has, by flavor. Inside Write no other
 // can add one until the transaction ends.
 func (tx *Tx) InstallationsIn(region string) ([]flavor.Installation, error) {
