@@ -100,6 +100,55 @@ func skipAnswerOf(r *bufio.Reader, status int) error {
 	return err
 }
 
+// pacedLatencies is how long each answer took to requests of which so many are
+// sent in a second until over is closed, from when each was to be sent: one that
+// had to wait for the one before it was late. Each must be a 200.
+func pacedLatencies(b *testing.B, address string, request []byte, perSecond int, over <-chan struct{}) []time.Duration {
+	b.Helper()
+	const callers = 8
+	due := make(chan time.Time, 10*perSecond)
+	go func() {
+		defer close(due)
+		next := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer next.Stop()
+		for at := time.Now(); ; {
+			select {
+			case <-over:
+				return
+			case now := <-next.C:
+				for ; !at.After(now); at = at.Add(time.Second / time.Duration(perSecond)) {
+					due <- at
+				}
+			}
+		}
+	}()
+	all, errs := make([][]time.Duration, callers), make([]error, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		conn := dial(b, address)
+		wg.Go(func() {
+			defer conn.Close()
+			r := bufio.NewReaderSize(conn, 64<<10)
+			for at := range due {
+				if errs[i] == nil {
+					_, errs[i] = conn.Write(request)
+				}
+				if errs[i] == nil {
+					errs[i] = skipAnswer(r)
+				}
+				all[i] = append(all[i], time.Since(at))
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	return slices.Concat(all...)
+}
+
 // timed is how long one call took, its body read and thrown away; it must
 // succeed.
 func timed(b *testing.B, r *http.Request) time.Duration {

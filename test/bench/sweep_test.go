@@ -21,16 +21,23 @@ import (
 
 const flavorsOfARegion = 50
 
+// swept is a service with many regions, and its database.
+type swept struct {
+	product
+	cloud federation
+	db    *sql.DB
+}
+
 // everyRegion is a service with that many regions, which has looked at each of
 // them, and whose catalogue has what they have in common. It looks again when it
 // is told to alone.
-func everyRegion(b *testing.B, regions int) (p product, cloud federation, database string) {
+func everyRegion(b *testing.B, regions int) swept {
 	b.Helper()
-	cloud = apart(b, regions, flavorsOfARegion)
+	s := swept{cloud: apart(b, regions, flavorsOfARegion)}
 	settings := filled(b, "sqlite", func(tx *store.Tx) error {
 		for _, name := range regionNames(regions) {
 			if err := tx.InsertRegion(flavor.Region{
-				Name: name, KeystoneURL: cloud.KeystoneURL(), AuthType: flavor.AuthPassword,
+				Name: name, KeystoneURL: s.cloud.KeystoneURL(), AuthType: flavor.AuthPassword,
 				Username: "operator", Password: "operator-secret", Tenant: "operators", UserDomain: "Default", ProjectDomain: "Default",
 			}); err != nil {
 				return err
@@ -43,41 +50,107 @@ func everyRegion(b *testing.B, regions int) (p product, cloud federation, databa
 		}
 		return nil
 	})
-	p = serve(b, cloud.KeystoneURL(), cloud, settings, map[string]any{"engine": map[string]any{"sweep_interval": "24h"}})
-	fmt.Printf("the first sweep of %d regions, which finds everything new: %s\n", regions, p.sweep(b).Round(time.Millisecond))
-	return p, cloud, settings["database"].(map[string]any)["dsn"].(string)
+	file := settings["database"].(map[string]any)["dsn"].(string)
+	db, err := sql.Open("sqlite", file+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	s.db = db
+	begun := time.Now()
+	s.product = serve(b, s.cloud.KeystoneURL(), s.cloud, settings, map[string]any{"engine": map[string]any{"sweep_interval": "24h"}})
+	s.awaitSweep(b)
+	fmt.Printf("the first sweep of %d regions, which finds everything new: %s\n", regions, time.Since(begun).Round(time.Millisecond))
+	return s
 }
 
-// sweep has every region looked at, and is how long that took.
-func (p product) sweep(b *testing.B) time.Duration {
+// sweep makes every region due, and is how long it takes until the service has
+// looked at all of them by itself.
+func (s swept) sweep(b *testing.B) time.Duration {
 	b.Helper()
-	r := p.get(b, "/flavors")
-	r.Header.Set("Cache-Control", "no-cache")
-	return timed(b, r)
+	s.do(b, "UPDATE looks SET due = 0")
+	begun := time.Now()
+	s.awaitSweep(b)
+	return time.Since(begun)
 }
 
-// A thousand regions of 50 ms: a sweep of all of them, what it costs in memory,
-// and what whoever reads the catalogue meanwhile feels of it.
+// awaitSweep waits until no look is due today: whoever has noted one has made the
+// next due tomorrow.
+func (s swept) awaitSweep(b *testing.B) {
+	b.Helper()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for begun := time.Now(); ; <-again.C {
+		if s.count(b, "SELECT COUNT(*) FROM looks WHERE due < ?", time.Now().Add(12*time.Hour).UnixMilli()) == 0 {
+			return
+		}
+		if time.Since(begun) > 3*time.Minute {
+			b.Fatalf("%d regions were not looked at", s.count(b, "SELECT COUNT(*) FROM looks WHERE due < ?", time.Now().Add(12*time.Hour).UnixMilli()))
+		}
+	}
+}
+
+func (s swept) do(b *testing.B, statement string) {
+	b.Helper()
+	if _, err := s.db.ExecContext(b.Context(), statement); err != nil {
+		b.Fatalf("%s: %v", statement, err)
+	}
+}
+
+func (s swept) count(b *testing.B, query string, args ...any) (n int) {
+	b.Helper()
+	if err := s.db.QueryRowContext(b.Context(), query, args...).Scan(&n); err != nil {
+		b.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// A thousand regions of 50 ms, all due at once: a sweep of all of them, what it
+// costs in memory, and what whoever reads the catalogue meanwhile feels of it. The
+// readers keep to a rate: those that send as fast as they are answered take what
+// there is of two cores, and measure how these are shared out.
 func BenchmarkSweep(b *testing.B) {
-	const regions = 1000
-	p, cloud, _ := everyRegion(b, regions)
-	cloud.delay(b, 50*time.Millisecond)
-	read := [][]byte{request(p.address, "/v1/flavors", http.Header{"X-Auth-Token": {"user"}})}
-	latencies(b, p.address, read, time.Second)
+	const regions, perSecond = 1000, 200
+	s := everyRegion(b, regions)
+	s.cloud.delay(b, 50*time.Millisecond)
+	read := request(s.address, "/v1/flavors", http.Header{"X-Auth-Token": {"user"}})
+	s.sweep(b)
 	var sweeps []time.Duration
-	var ratios []float64
+	var paced, flatOut []float64
 	for range 5 {
-		quiet := percentile95(latencies(b, p.address, read, 2*time.Second))
-		swept := make(chan time.Duration, 1)
-		go func() { swept <- p.sweep(b) }()
-		during := percentile95(latencies(b, p.address, read, 2*time.Second))
-		sweeps = append(sweeps, <-swept)
-		ratios = append(ratios, float64(during)/float64(quiet))
+		var took time.Duration
+		quiet := percentile95(pacedLatencies(b, s.address, read, perSecond, after(3*time.Second)))
+		during := percentile95(pacedLatencies(b, s.address, read, perSecond, whenDone(func() { took = s.sweep(b) })))
+		sweeps, paced = append(sweeps, took), append(paced, float64(during)/float64(quiet))
+		fmt.Printf("p95 of %d reads a second: %s, during a sweep of %s %s\n", perSecond, quiet.Round(time.Microsecond), took.Round(time.Millisecond), during.Round(time.Microsecond))
+
+		all := [][]byte{read}
+		quiet = percentile95(latencies(b, s.address, all, time.Second))
+		swept := whenDone(func() { s.sweep(b) })
+		flatOut = append(flatOut, float64(percentile95(latencies(b, s.address, all, time.Second)))/float64(quiet))
+		<-swept
 	}
 	what := fmt.Sprintf("%d regions of 50 ms with %d flavors each", regions, flavorsOfARegion)
 	report(b, "seconds for a sweep of "+what, median(sweeps).Seconds(), "<=", 60)
-	report(b, "p95 of GET /v1/flavors during a sweep of "+what+" against the quiet", median(ratios), "<=", 2)
-	report(b, "MiB resident at most, "+what, memory(b, p.pid, "VmHWM"), "<=", 300)
+	fmt.Printf("p95 of GET /v1/flavors from eight readers that never pause, during a sweep against the quiet: %.2f (no target)\n", median(flatOut))
+	report(b, fmt.Sprintf("p95 of %d GET /v1/flavors a second during a sweep of %s, against the quiet", perSecond, what), median(paced), "<=", 2)
+	report(b, "MiB resident at most, "+what, memory(b, s.pid, "VmHWM"), "<=", 300)
+}
+
+// after is closed when d is over, and whenDone when do has returned.
+func after(d time.Duration) <-chan struct{} {
+	over := make(chan struct{})
+	time.AfterFunc(d, func() { close(over) })
+	return over
+}
+
+func whenDone(do func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	return done
 }
 
 // A sweep that finds nothing new costs each region the same, however many there
@@ -85,59 +158,56 @@ func BenchmarkSweep(b *testing.B) {
 func BenchmarkSweepWithoutNews(b *testing.B) {
 	var each []float64
 	for _, regions := range []int{250, 500, 1000} {
-		p, _, database := everyRegion(b, regions)
-		p.sweep(b)
-		written := watch(b, database)
-		before := processorTime(b, p.pid)
-		for range 3 {
-			p.sweep(b)
+		s := everyRegion(b, regions)
+		s.sweep(b)
+		written := s.watch(b)
+		var costs []time.Duration
+		for range 5 {
+			before := processorTime(b, s.pid)
+			s.sweep(b)
+			costs = append(costs, (processorTime(b, s.pid)-before)/time.Duration(regions))
 		}
-		spent := processorTime(b, p.pid) - before
-		each = append(each, float64(spent)/3/float64(regions))
-		fmt.Printf("a sweep of %d regions without news: %s of processor time for each\n", regions, time.Duration(each[len(each)-1]).Round(time.Microsecond))
+		each = append(each, float64(median(costs)))
+		fmt.Printf("a sweep of %d regions without news: %s of processor time for each\n", regions, median(costs).Round(time.Microsecond))
 		report(b, fmt.Sprintf("rows written but the times of the looks, sweeping %d regions without news", regions), float64(written()), "<=", 0)
 	}
 	report(b, "processor time for a region in a sweep of 1000 without news, against one of 250", each[2]/each[0], "<=", 1.3)
 }
 
 // watch counts from now on how many rows of the database are written, even to the
-// same, but those of the looks, and those by which replicas tell that they live.
-func watch(b *testing.B, database string) (written func() int) {
+// same, but those by which replicas tell that they live; and of the looks those in
+// which more is changed than when they were, and are to be.
+func (s swept) watch(b *testing.B) (written func() int) {
 	b.Helper()
-	db, err := sql.Open("sqlite", database+"?_pragma=busy_timeout(10000)")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = db.Close() })
-	do := func(statement string) {
-		if _, err := db.Exec(statement); err != nil {
-			b.Fatalf("%s: %v", statement, err)
-		}
-	}
-	all := tables(b, db)
-	do("CREATE TABLE bench_written (what TEXT)")
+	all := s.tables(b)
+	s.do(b, "CREATE TABLE bench_written (what TEXT)")
 	for _, table := range all {
 		for _, how := range []string{"INSERT", "UPDATE", "DELETE"} {
-			do(fmt.Sprintf("CREATE TRIGGER bench_%s_%s AFTER %s ON %q BEGIN INSERT INTO bench_written VALUES ('%s %s'); END", table, how, how, table, how, table))
+			when := ""
+			if table == "looks" && how == "UPDATE" {
+				when = "WHEN OLD.region IS NOT NEW.region OR OLD.version IS NOT NEW.version OR OLD.error IS NOT NEW.error"
+			}
+			s.do(b, fmt.Sprintf("CREATE TRIGGER bench_%s_%s AFTER %s ON %q %s BEGIN INSERT INTO bench_written VALUES ('%s %s'); END", table, how, how, table, when, how, table))
 		}
 	}
-	return func() (count int) {
-		var what sql.NullString
-		if err := db.QueryRow("SELECT COUNT(*), GROUP_CONCAT(DISTINCT what) FROM bench_written").Scan(&count, &what); err != nil {
-			b.Fatal(err)
+	return func() int {
+		n := s.count(b, "SELECT COUNT(*) FROM bench_written")
+		if n > 0 {
+			var what string
+			if err := s.db.QueryRowContext(b.Context(), "SELECT GROUP_CONCAT(DISTINCT what) FROM bench_written").Scan(&what); err != nil {
+				b.Fatal(err)
+			}
+			fmt.Println("written:", what)
 		}
-		if count > 0 {
-			fmt.Println("written:", what.String)
-		}
-		return count
+		return n
 	}
 }
 
-// tables are those that no look and no replica that lives has to write to.
-func tables(b *testing.B, db *sql.DB) (names []string) {
+// tables are those that no replica that lives has to write to.
+func (s swept) tables(b *testing.B) (names []string) {
 	b.Helper()
-	rows, err := db.Query(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
-		AND name NOT IN ('looks', 'leases', 'keyset_replicas', 'meta')`)
+	rows, err := s.db.QueryContext(b.Context(), `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
+		AND name NOT IN ('leases', 'keyset_replicas', 'meta')`)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -175,32 +245,38 @@ func processorTime(b *testing.B, pid int) time.Duration {
 	return time.Duration(ticks) * time.Second / 100
 }
 
-// An install into 200 regions that is not waited for, against what one region's
-// takes, 32 at a time.
+// An install into 200 regions that is not waited for, from the request until the
+// operation has succeeded. A region needs four calls of 100 ms: its flavors are
+// listed before the 202, then it is asked whether the id is free, gets the flavor,
+// and its extra specs. With 32 calls in flight that is 4 * 100 ms * 200 / 32 = 2.5 s
+// at best. The look at each region after its change is not among them.
 func BenchmarkInstallIntoTwoHundredRegions(b *testing.B) {
-	const atOnce, delay = 32, 100 * time.Millisecond
+	const atOnce, delay, calls = 32, 100 * time.Millisecond, 4
 	regions := regionNames(200)
+	ideal := calls * delay * time.Duration(len(regions)) / atOnce
 	cloud := simulate(b, regions...)
-	p := serve(b, cloud.KeystoneURL(), cloud, map[string]any{"engine": map[string]any{"max_in_flight": atOnce}})
-	p.register(b, cloud.KeystoneURL(), regions...)
-	p.sweep(b) // every service account is authenticated
+	p := serve(b, cloud.KeystoneURL(), cloud, map[string]any{"engine": map[string]any{"max_in_flight": atOnce, "sweep_interval": "24h"}})
+	p.register(b, cloud.KeystoneURL(), regions...) // and authenticate every service account
 	for _, region := range regions {
 		cloud.Delay(region, delay)
 	}
 	var ratios []float64
-	for range 3 {
-		one := p.installLater(b, cloud, regions[:1])
-		ideal := one * time.Duration(len(regions)) / atOnce
-		all := p.installLater(b, cloud, regions)
-		fmt.Printf("an install into one region of 100 ms: %s, into %d: %s\n", one.Round(time.Millisecond), len(regions), all.Round(time.Millisecond))
-		ratios = append(ratios, float64(all)/float64(ideal))
+	for range 5 {
+		fresh := p.get(b, "/flavors")
+		fresh.Header.Set("Cache-Control", "no-cache")
+		timed(b, fresh) // the looks after the install before are over
+		cloud.ForgetRequests()
+		took, asked := p.installLater(b, cloud, regions)
+		fmt.Printf("an install into %d regions of %s: %s, at best %s; %.2f calls of each until then\n",
+			len(regions), delay, took.Round(time.Millisecond), ideal, float64(asked)/float64(len(regions)))
+		ratios = append(ratios, float64(took)/float64(ideal))
 	}
 	report(b, "asynchronous install into 200 regions of 100 ms, 32 in flight, against the ideal", median(ratios), "<=", 1.3)
 }
 
 // installLater installs a new flavor in the regions without waiting for it, and is
-// how long it takes until all of them have it.
-func (p product) installLater(b *testing.B, cloud *simstack.Stack, regions []string) time.Duration {
+// how long it takes until all of them have it, and how often a Nova was asked.
+func (p product) installLater(b *testing.B, cloud *simstack.Stack, regions []string) (took time.Duration, asked int) {
 	b.Helper()
 	name := fmt.Sprintf("install.%d", time.Now().UnixNano())
 	var made struct{ Flavor struct{ ID string } }
@@ -222,7 +298,9 @@ func (p product) installLater(b *testing.B, cloud *simstack.Stack, regions []str
 		b.Fatalf("%s: %s", r.URL, resp.Status)
 	}
 	operation := strings.TrimPrefix(resp.Header.Get("Location"), "/v1")
-	for {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for ; ; <-again.C { // it changes 200 times, which nobody has to be told
 		var said struct{ Operation struct{ State string } }
 		if err := json.Unmarshal(answer(b, p.get(b, operation+"?wait=30s"), http.StatusOK), &said); err != nil {
 			b.Fatal(err)
@@ -231,7 +309,7 @@ func (p product) installLater(b *testing.B, cloud *simstack.Stack, regions []str
 		case "running":
 			continue
 		case "succeeded":
-			took := time.Since(begun)
+			took, asked = time.Since(begun), cloud.Count(simstack.Nova, "", "", "")
 			for _, region := range regions {
 				has := false
 				for _, f := range cloud.Flavors(region) {
@@ -241,7 +319,7 @@ func (p product) installLater(b *testing.B, cloud *simstack.Stack, regions []str
 					b.Fatalf("%s lacks %s although the install succeeded", region, name)
 				}
 			}
-			return took
+			return took, asked
 		}
 		b.Fatalf("the install is %q", said.Operation.State)
 	}
