@@ -1,6 +1,7 @@
 package marketplace
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -127,8 +128,12 @@ func (w *writer) has(nf flavor.NovaFlavor) { w.put = append(w.put, nf) }
 // hasNot notes that the region has no flavor with that id any more.
 func (w *writer) hasNot(id string) { w.gone = append(w.gone, id) }
 
+// soon is how long after a change the region is looked at. Those that are made
+// meanwhile share the look, and it is not in their way.
+const soon = 2 * time.Second
+
 // done writes down what was changed in Nova, so that whoever reads sees it at
-// once, has the region looked at, and gives the place to the next.
+// once, has the region looked at soon, and gives the place to the next.
 func (w *writer) done(ctx context.Context) {
 	ctx = flavor.WithoutActor(context.WithoutCancel(ctx))
 	defer w.release()
@@ -136,7 +141,6 @@ func (w *writer) done(ctx context.Context) {
 		if err := w.m.noteWritten(ctx, w); err != nil {
 			w.m.log.WarnContext(ctx, "what was changed in a region is seen with the next look only", "region", w.region, "error", err.Error())
 		}
-		w.m.wake()
 	}
 	if w.lease != nil {
 		if err := w.m.store.DropLease(ctx, *w.lease); err != nil {
@@ -154,7 +158,7 @@ func (m *Market) noteWritten(ctx context.Context, w *writer) error {
 		if err := w.hold(tx); err != nil {
 			return err
 		}
-		if err := tx.Outdate(w.region); err != nil {
+		if err := cmp.Or(tx.Outdate(w.region), tx.Postpone(w.region, soon)); err != nil {
 			return err
 		}
 		all, err := tx.PatchInventory(w.region, w.put, w.gone)
