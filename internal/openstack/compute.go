@@ -83,6 +83,11 @@ func fetch(ctx context.Context, client *gophercloud.ServiceClient, address strin
 		return 0, err
 	}
 	defer resp.Body.Close()
+	return decode(resp, value)
+}
+
+// decode reads the JSON of an answer into value.
+func decode(resp *http.Response, value any) (size int, err error) {
 	var text bytes.Buffer
 	if n := resp.ContentLength; n > 0 && n <= maxAnswer {
 		text.Grow(int(n) + bytes.MinRead)

@@ -80,10 +80,21 @@ func (c *Clouds) identity(region, keystoneURL, token, ca string) (*gophercloud.S
 
 // grant is what Keystone says of a token, its own or a caller's.
 type grant struct {
-	ExpiresAt time.Time             `json:"expires_at"`
-	Catalog   []tokens.CatalogEntry `json:"catalog"`
-	Project   *named                `json:"project"`
-	User      named                 `json:"user"`
+	ExpiresAt time.Time `json:"expires_at"`
+	Catalog   []service `json:"catalog"`
+	Project   *named    `json:"project"`
+	User      named     `json:"user"`
+}
+
+// service is what a catalog says of one, as far as we need it.
+type service struct {
+	Type      string `json:"type"`
+	Endpoints []struct {
+		Interface string `json:"interface"`
+		Region    string `json:"region"`
+		RegionID  string `json:"region_id"`
+		URL       string `json:"url"`
+	} `json:"endpoints"`
 }
 
 // named is a user, a project, a role or a domain.
@@ -223,15 +234,20 @@ func (a *account) authenticate(ctx context.Context) (*gophercloud.ServiceClient,
 	default:
 		as = tokens.AuthOptions{Username: a.username, Password: string(a.secret), DomainName: a.userDomain, Scope: a.project()}
 	}
-	answer := tokens.Create(ctx, k, &as)
-	if answer.Err != nil {
-		return nil, a.attempt().explain(answer.Err)
-	}
-	g, err := read(answer)
+	scope, err := as.ToTokenV3ScopeMap()
 	if err != nil {
 		return nil, a.attempt().explain(err)
 	}
-	token := answer.Header.Get("X-Subject-Token")
+	body, err := as.ToTokenV3CreateMap(scope)
+	if err != nil {
+		return nil, a.attempt().explain(err)
+	}
+	g, token, err := granted(k.Post(ctx, k.ServiceURL("auth", "tokens"), body, nil, &gophercloud.RequestOpts{
+		KeepResponseBody: true, OmitHeaders: []string{"X-Auth-Token"},
+	}))
+	if err != nil {
+		return nil, a.attempt().explain(err)
+	}
 	if !wellFormedToken(token) {
 		return nil, a.attempt().explain(errNonsense)
 	}
@@ -276,13 +292,24 @@ func (a *account) exchange(ctx context.Context, k *gophercloud.ServiceClient) (u
 	return unscoped, nil
 }
 
-// read takes Keystone's answer apart.
-func read(answer interface{ ExtractInto(any) error }) (grant, error) {
-	var g grant
-	if err := answer.ExtractInto(&g); err != nil || g.ExpiresAt.IsZero() {
-		return grant{}, errNonsense
+// granted takes Keystone's answer apart. Most of it is the catalog, which grows
+// with the federation, and each of its regions gets the whole of it: gophercloud's
+// own tokens.Create and Get would decode it to maps, encode these and decode them.
+func granted(resp *http.Response, err error) (g grant, token string, _ error) {
+	if err != nil {
+		return grant{}, "", err
 	}
-	return g, nil
+	defer resp.Body.Close()
+	var answer struct {
+		Token grant `json:"token"`
+	}
+	if _, err := decode(resp, &answer); err != nil {
+		return grant{}, "", err
+	}
+	if answer.Token.ExpiresAt.IsZero() {
+		return grant{}, "", errNonsense
+	}
+	return answer.Token, resp.Header.Get("X-Subject-Token"), nil
 }
 
 // tokenKey is a caller's token, the Keystone that vouched for it, and who vouched
@@ -351,11 +378,9 @@ func (c *Clouds) ask(ctx context.Context, region, at, token, ca string) (*valida
 	if err != nil {
 		return nil, &badURLError{err}
 	}
-	answer := tokens.Get(ctx, k, token)
-	if answer.Err != nil {
-		return nil, answer.Err
-	}
-	g, err := read(answer)
+	g, _, err := granted(k.Get(ctx, k.ServiceURL("auth", "tokens"), nil, &gophercloud.RequestOpts{
+		KeepResponseBody: true, MoreHeaders: map[string]string{"X-Subject-Token": token}, OkCodes: []int{http.StatusOK, http.StatusNonAuthoritativeInfo},
+	}))
 	if err != nil {
 		return nil, err
 	}
