@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/marketplace"
@@ -23,6 +24,15 @@ const perRegion = 4
 // waiting is how many looks may be begun for each that is under way: those at
 // regions that hung the last time wait for one another, and hold up no others.
 const waiting = 4
+
+// However many regions are due at once, after a pause of ours or as they were
+// registered: all of them are looked at within a sweepTime, and whoever reads the
+// catalogue meanwhile does not feel it. Few regions need not wait for that.
+const (
+	sweepTime = 30 * time.Second
+	atOnce    = 32 // looks that may begin together
+	perSecond = 40 // looks that may begin in any case
+)
 
 // idle is how long the engine waits at most before it asks the database whether
 // something is due: other processes do not wake this one.
@@ -45,8 +55,10 @@ type Config struct {
 
 // Engine is one of the processes that share the work.
 type Engine struct {
-	cfg Config
-	log *slog.Logger
+	cfg    Config
+	log    *slog.Logger
+	pace   *rate.Limiter // of looks
+	resume *time.Timer   // wakes the engine when its pace lets more looks begin
 
 	mu       sync.Mutex
 	breakers map[string]*gobreaker.CircuitBreaker[struct{}]
@@ -60,10 +72,12 @@ type Engine struct {
 
 // New makes an Engine.
 func New(cfg Config) *Engine {
-	return &Engine{
-		cfg: cfg, log: cfg.Log,
+	e := &Engine{
+		cfg: cfg, log: cfg.Log, pace: rate.NewLimiter(perSecond, atOnce),
 		breakers: map[string]*gobreaker.CircuitBreaker[struct{}]{}, at: map[string]int{}, again: make(chan struct{}, 1),
 	}
+	e.resume = time.AfterFunc(idle, e.roomAgain)
+	return e
 }
 
 // Run works until ctx ends, and what it was at has ended too.
@@ -120,10 +134,24 @@ func (e *Engine) sweep(ctx context.Context) error {
 	if room <= 0 {
 		return nil
 	}
+	inv, err := e.cfg.Store.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	e.pace.SetLimit(max(perSecond, rate.Limit(float64(len(inv.Looks))/sweepTime.Seconds())))
+	paced := int(e.pace.Tokens())
+	if room = min(room, paced); room <= 0 {
+		e.resume.Reset(idle / 10)
+		return nil
+	}
 	// By then a look has ended, or its process has.
 	due, err := e.cfg.Store.ClaimLooks(ctx, room, 3*e.cfg.RegionTimeout+5*time.Second)
 	if err != nil {
 		return err
+	}
+	e.pace.AllowN(time.Now(), len(due))
+	if len(due) == paced {
+		e.resume.Reset(idle / 10)
 	}
 	for _, l := range due {
 		e.mu.Lock()
