@@ -140,7 +140,7 @@ func blindTo(region string, nf flavor.NovaFlavor, name string) error {
 // putInstallation notes that a region has f, if f is still what the catalogue
 // has. A row that says so already stays as it is.
 func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor, row flavor.Installation) error {
-	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+	err := m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if err := w.hold(tx); err != nil {
 			return err
 		}
@@ -157,12 +157,17 @@ func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor
 		if row.Created && now.Retired {
 			return retired(now.Name)
 		}
+		if err := noteRepaired(tx, now, row.Region); err != nil {
+			return err
+		}
 		put, err := putUnlessThere(tx, row)
 		if err != nil || !put || !row.Created { // one that ended half-way may have told of it already
 			return err
 		}
 		return tx.Audit(inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()}.line(flavor.Success))
 	})
+	w.noted = err == nil
+	return err
 }
 
 // removeNode deletes f's node from one region's Nova through compute, and its
@@ -197,7 +202,7 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 		return flavor.Conflict("%s: the flavor with id %q is not %q any more: %s; nothing was deleted there; DELETE /v1/regions/%s/flavors/%s does",
 			region, nodeID, f.Name, differing(f.Spec, nf.Spec), region, nodeID)
 	}
-	return m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
+	err = m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if err := w.hold(tx); err != nil {
 			return err
 		}
@@ -214,6 +219,8 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 		}
 		return forgetChange(tx, region, nodeID)
 	})
+	w.noted = err == nil
+	return err
 }
 
 // created says whether we created f's node in region. Where the database does

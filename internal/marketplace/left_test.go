@@ -8,6 +8,30 @@ import (
 	"github.com/flavorsync/flavorsync/internal/simstack"
 )
 
+// What an operator changes of a node through us makes it none at once, and one
+// again when it agrees again: nobody waits for the next look.
+func TestANodeThatIsChangedThroughUsIsNoneAtOnce(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Flavors(t.Context(), manager, Filter{Fresh: true}); err != nil { // it is seen
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		description string
+		nodes       int
+	}{{"mine", 0}, {"", 1}} {
+		if _, err := w.ChangeRegionFlavor(t.Context(), trento, "Trento", w.operator(), f.ID, flavor.Patch{Description: &step.description}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := w.PromotedFlavor(t.Context(), f.ID); err != nil || len(got.Nodes) != step.nodes {
+			t.Errorf("described as %q it has the nodes %v, %v", step.description, got.Nodes, err)
+		}
+	}
+}
+
 // An install that failed half-way, and whose undoing failed too, leaves a flavor
 // without its extra specs. Asking again finishes it; a flavor of that kind that
 // somebody made himself is a conflict, and left alone.

@@ -104,7 +104,7 @@ func (m *Market) noteSeen(ctx context.Context, l *look) error {
 				return err
 			}
 		}
-		return m.noteFound(tx, l, found)
+		return m.noteFound(tx, l, found, false)
 	})
 	if err == nil && back {
 		m.wake()
@@ -150,7 +150,7 @@ type foundNodes struct {
 	put     []flavor.Installation // nodes that were not noted, or otherwise
 	gone    []flavor.Installation // noted, and deleted by somebody
 	altered []flavor.Installation // noted, and altered by somebody
-	again   []string              // flavors of which the drift is over
+	again   []flavor.Flavor       // flavors of which the drift is over
 }
 
 // compare finds what is news in l. What was installed since it began is newer than
@@ -171,7 +171,7 @@ func compare(cat *store.Catalogue, l *look) (found foundNodes) {
 		}
 		delete(rows, f.ID)
 		if _, drifted := cat.DriftIn(f.ID, region); drifted {
-			found.again = append(found.again, f.ID)
+			found.again = append(found.again, f)
 		}
 	}
 	for _, row := range rows {
@@ -188,16 +188,17 @@ func compare(cat *store.Catalogue, l *look) (found foundNodes) {
 	return found
 }
 
-// noteFound writes down what is news in l.
-func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes) error {
+// noteFound writes down what is news in l; own says that it is what the writer who
+// notes it has made of the region.
+func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes, own bool) error {
 	region := l.region.Name
 	for _, row := range found.put {
 		if _, err := putUnlessThere(tx, row); err != nil && flavor.CodeOf(err) != flavor.CodeNotFound {
 			return err
 		}
 	}
-	for _, id := range found.again {
-		if err := m.noteRepaired(tx, id, region); err != nil {
+	for _, f := range found.again {
+		if err := noteRepaired(tx, f, region); err != nil {
 			return err
 		}
 	}
@@ -223,12 +224,14 @@ func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes) error {
 		if err != nil {
 			return err
 		}
-		writing, err := m.beingWritten(tx, region, f.Name)
-		if err != nil {
-			return err
-		}
-		if writing {
-			continue
+		if !own {
+			writing, err := m.beingWritten(tx, region, f.Name)
+			if err != nil {
+				return err
+			}
+			if writing {
+				continue
+			}
 		}
 		event := flavor.Event{Type: flavor.NodeDrifted, Flavor: f.ID, Name: f.Name, Region: region}
 		d := flavor.Drift{FlavorID: row.FlavorID, Region: region, Kind: flavor.Differs, NodeID: row.NodeID, Created: row.Created, FoundAt: m.now()}
@@ -249,16 +252,9 @@ func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes) error {
 }
 
 // noteRepaired notes that a node is as it was, whoever made it so.
-func (m *Market) noteRepaired(tx *store.Tx, id, region string) error {
-	f, err := tx.Flavor(id)
-	if flavor.CodeOf(err) == flavor.CodeNotFound {
-		return nil
-	}
-	if err != nil {
+func noteRepaired(tx *store.Tx, f flavor.Flavor, region string) error {
+	if was, err := tx.DropDrift(f.ID, region); err != nil || !was {
 		return err
 	}
-	if was, err := tx.DropDrift(id, region); err != nil || !was {
-		return err
-	}
-	return tx.Event(flavor.Event{Type: flavor.NodeRepaired, Flavor: id, Name: f.Name, Region: region})
+	return tx.Event(flavor.Event{Type: flavor.NodeRepaired, Flavor: f.ID, Name: f.Name, Region: region})
 }

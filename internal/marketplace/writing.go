@@ -1,7 +1,6 @@
 package marketplace
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -27,6 +26,7 @@ type writer struct {
 	put     []flavor.NovaFlavor // what the region has now
 	gone    []string            // ids that it has no more
 	wrote   bool
+	noted   bool // what it means for the catalogue's nodes
 }
 
 // writing holds the one writer's place for a flavor's name in a region. Call done
@@ -150,23 +150,26 @@ func (w *writer) done(ctx context.Context) {
 }
 
 func (m *Market) noteWritten(ctx context.Context, w *writer) error {
-	cat, err := m.store.Catalogue(ctx)
-	if err != nil {
-		return err
+	var cat *store.Catalogue
+	if !w.noted {
+		var err error
+		if cat, err = m.store.Catalogue(ctx); err != nil {
+			return err
+		}
 	}
 	return m.store.Write(ctx, func(tx *store.Tx) error {
 		if err := w.hold(tx); err != nil {
 			return err
 		}
-		if err := cmp.Or(tx.Outdate(w.region), tx.Postpone(w.region, soon)); err != nil {
+		if err := tx.Outdate(w.region, soon); err != nil {
 			return err
 		}
 		all, err := tx.PatchInventory(w.region, w.put, w.gone)
-		if err != nil || all == nil {
+		if err != nil || all == nil || w.noted {
 			return err
 		}
 		l := &look{region: flavor.Region{Name: w.region}, before: cat.In(w.region)}
 		l.recalled(all)
-		return m.noteFound(tx, l, compare(cat, l))
+		return m.noteFound(tx, l, compare(cat, l), true)
 	})
 }

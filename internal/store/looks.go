@@ -188,12 +188,12 @@ func (tx *Tx) Postpone(region string, in time.Duration) error {
 }
 
 // Outdate makes every look at region that has begun too old to be noted, and the
-// next one due at once: something there is about to be other than they found it.
-func (tx *Tx) Outdate(region string) error {
+// next one due in this time: something there is other than they found it.
+func (tx *Tx) Outdate(region string, in time.Duration) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
-	err := tx.db.Exec("UPDATE looks SET turn = turn + 1, due = "+milliseconds[tx.s.driver]+" WHERE region = ?", region).Error
+	err := tx.db.Exec("UPDATE looks SET turn = turn + 1, due = "+milliseconds[tx.s.driver]+" + ? WHERE region = ?", in.Milliseconds(), region).Error
 	return tx.wrap(err, "ending the looks at %s", region)
 }
 

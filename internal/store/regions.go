@@ -226,7 +226,7 @@ func (tx *Tx) UpdateRegion(r flavor.Region) error {
 		return tx.wrap(set.Error, "changing region %s", r.Name)
 	}
 	// What was found where, and as whom, it was before says nothing any more.
-	if err := tx.Outdate(r.Name); err != nil {
+	if err := tx.Outdate(r.Name, 0); err != nil {
 		return err
 	}
 	return tx.auditChange(flavor.AuditedInfrastructure, "", r.Name, before, after)

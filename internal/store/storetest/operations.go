@@ -58,7 +58,7 @@ func looks(t *testing.T, s *store.Store) {
 		t.Error("a look is noted once: what is older than the last one is not")
 	}
 	older = look()
-	write(t, s, func(tx *store.Tx) error { return tx.Outdate("Trento") })
+	write(t, s, func(tx *store.Tx) error { return tx.Outdate("Trento", 0) })
 	if note(older) {
 		t.Error("a look that began before we wrote there is noted")
 	}
