@@ -2,6 +2,7 @@ package marketplace
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -137,6 +138,9 @@ func blindTo(region string, nf flavor.NovaFlavor, name string) error {
 		region, nf.Name, nf.ID, name)
 }
 
+// errChangedMeanwhile says that another attempt would be made from something else.
+var errChangedMeanwhile = errors.New("the catalogue has another flavor now")
+
 // putInstallation notes that a region has f, if f is still what the catalogue
 // has. A row that says so already stays as it is.
 func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor, row flavor.Installation) error {
@@ -152,7 +156,8 @@ func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor
 			return err
 		}
 		if !now.Equal(f.Spec) {
-			return flavor.Conflict("%s: %q was changed in the catalogue meanwhile: %s; read it again", row.Region, f.Name, differing(f.Spec, now.Spec))
+			return flavor.Errorf(flavor.CodeConflict, "%s: %q was changed in the catalogue meanwhile: %s; read it again: %w",
+				row.Region, f.Name, differing(f.Spec, now.Spec), errChangedMeanwhile)
 		}
 		if row.Created && now.Retired {
 			return retired(now.Name)

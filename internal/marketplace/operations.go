@@ -2,6 +2,7 @@ package marketplace
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -132,7 +133,7 @@ func passing(err error) bool {
 	case flavor.CodeUnreachable, flavor.CodeUnavailable, flavor.CodeInternal:
 		return true
 	}
-	return false
+	return errors.Is(err, errChangedMeanwhile)
 }
 
 // The pauses between the attempts at a node, while its region does not say that
