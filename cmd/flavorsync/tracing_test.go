@@ -17,6 +17,7 @@ import (
 	"github.com/flavorsync/flavorsync/internal/httpapi"
 	"github.com/flavorsync/flavorsync/internal/identity"
 	"github.com/flavorsync/flavorsync/internal/simstack"
+	"github.com/flavorsync/flavorsync/internal/store"
 	"github.com/flavorsync/flavorsync/internal/tracing/otlptest"
 )
 
@@ -63,6 +64,9 @@ func TestTraces(t *testing.T) {
 	r := httptest.NewRequest("S3CRET", "/v1/s3cret-path", nil)
 	r.SetBasicAuth("u", "s3cret-p")
 	server.ServeHTTP(httptest.NewRecorder(), r)
+	if err := s.db.Write(t.Context(), func(tx *store.Tx) error { return tx.Postpone("Trento", 0) }); err != nil { // its next look is due
+		t.Fatal(err)
+	}
 	s.engine.Step(t.Context())
 	s.engine.Wait()
 	if err := s.close(context.Background()); err != nil {
