@@ -39,3 +39,6 @@ func Writes(s *Store) uint64 { return s.cat.writes.Load() }
 func CatalogueAfter(ctx context.Context, s *Store, writes uint64) (*Catalogue, error) {
 	return s.waitForCatalogue(ctx, revalidate, writes)
 }
+
+// ErrUndecided is for a connection that broke while committing.
+var ErrUndecided = errUndecided

@@ -124,24 +124,29 @@ func TestMigrateUpDownUp(t *testing.T) {
 
 // Replicas that start together on a new database would otherwise leave it half made.
 func TestMigrateFirstStartsInParallel(t *testing.T) {
-	for _, driver := range storetest.Drivers {
-		t.Run(driver, func(t *testing.T) {
-			dsn, keyset := storetest.DSN(t, driver), storetest.Keyset(t)
-			var wg sync.WaitGroup
-			for range 8 {
-				s := storetest.Connect(t, driver, dsn, keyset)
-				wg.Go(func() {
-					if err := s.Up(t.Context()); err != nil {
-						t.Errorf("Up beside others: %v", err)
-					}
-					if err := s.Ping(t.Context()); err != nil {
-						t.Errorf("Ping after Up beside others: %v", err)
-					}
-				})
-			}
-			wg.Wait()
-		})
+	together := func(t *testing.T, database string, dsns ...string) {
+		keyset := storetest.Keyset(t)
+		var wg sync.WaitGroup
+		for i := range 8 {
+			s := storetest.Connect(t, database, dsns[i%len(dsns)], keyset)
+			wg.Go(func() {
+				if err := s.Up(t.Context()); err != nil {
+					t.Errorf("Up beside others: %v", err)
+				}
+				if err := s.Ping(t.Context()); err != nil {
+					t.Errorf("Ping after Up beside others: %v", err)
+				}
+				if done, all := applied(t, s); done != all {
+					t.Errorf("%d of %d steps after Up beside others", done, all)
+				}
+			})
+		}
+		wg.Wait()
 	}
+	for _, database := range storetest.Databases {
+		t.Run(database, func(t *testing.T) { together(t, database, storetest.DSN(t, database)) })
+	}
+	t.Run("galera, each at one of its nodes", func(t *testing.T) { together(t, "galera", storetest.GaleraDSNs(t)...) })
 }
 
 // An old binary that starts on a new schema would write rows the new one cannot read.

@@ -10,11 +10,14 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -206,6 +209,9 @@ func (s *Store) openMySQL(ctx context.Context, dsn string) error {
 		return err
 	}
 	cfg.Logger = driverLog{s.log}
+	if err := askForGalera(ctx, cfg); err != nil {
+		return fmt.Errorf("while connecting to the database %s at %s: %w", cfg.DBName, cfg.Addr, err)
+	}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return fmt.Errorf("while reading database.dsn for %s: %w", cfg.Addr, err)
@@ -216,9 +222,6 @@ func (s *Store) openMySQL(ctx context.Context, dsn string) error {
 	// Below every proxy's own limit, and soon balanced again after a fail-over.
 	pool.SetConnMaxLifetime(3 * time.Minute)
 	pool.SetConnMaxIdleTime(time.Minute)
-	if err := pool.PingContext(ctx); err != nil {
-		return errors.Join(fmt.Errorf("while connecting to the database %s at %s: %w", cfg.DBName, cfg.Addr, err), pool.Close())
-	}
 	if s.writer, err = openGORM(gormmysql.New(gormmysql.Config{Conn: pool})); err != nil {
 		return errors.Join(err, pool.Close())
 	}
@@ -233,6 +236,29 @@ func (s *Store) openMySQL(ctx context.Context, dsn string) error {
 		return sql.OpenDB(connector), nil
 	}
 	return nil
+}
+
+// askForGalera asks whether the database is a node of a Galera cluster, and has its
+// sessions wait then, at the beginning of each transaction and of each statement
+// outside one, for what other nodes had committed before. Connections may go to any
+// node, and of a hundred callers side by side one did not find what it had just
+// written. It costs 20 to 50 µs. The variable is unknown to other servers.
+func askForGalera(ctx context.Context, cfg *mysql.Config) error {
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return err
+	}
+	pool := sql.OpenDB(connector)
+	defer func() { _ = pool.Close() }() // nothing was written
+	var name, value string
+	err = pool.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE 'wsrep_on'").Scan(&name, &value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil && value == "ON" {
+		cfg.Params["wsrep_sync_wait"] = "7" // reads, updates and deletes, inserts
+	}
+	return err
 }
 
 // mysqlConfig is dsn with the parameters this package needs. No error repeats
@@ -329,6 +355,24 @@ func retryable(err error) bool {
 		return e.Code()&0xff == 5 // SQLITE_BUSY, whatever the reason
 	}
 	return false
+}
+
+// lost says whether err means that the connection broke, or that none was to be had:
+// what was not committed by then is undone.
+func lost(err error) bool {
+	if errors.Is(err, errUndecided) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if e, ok := errors.AsType[*mysql.MySQLError](err); ok {
+		switch e.Number {
+		case 1053, // the server is shutting down
+			1040, // it has too many connections
+			1927: // it has ended this one
+			return true
+		}
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, driver.ErrBadConn) || errors.Is(err, mysql.ErrInvalidConn) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // noSuchTable says whether err is the answer of a database that has not been

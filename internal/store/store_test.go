@@ -10,9 +10,10 @@ import (
 
 // What any caller may rely on, on each database.
 func TestConformance(t *testing.T) {
-	for _, driver := range storetest.Drivers {
-		t.Run(driver, func(t *testing.T) {
-			storetest.Run(t, func(t *testing.T) *store.Store { return storetest.Open(t, driver) })
+	for _, database := range storetest.Databases {
+		t.Run(database, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, func(t *testing.T) *store.Store { return storetest.Open(t, database) })
 		})
 	}
 }

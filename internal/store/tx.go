@@ -26,14 +26,24 @@ type Tx struct {
 	failed  error      // why nothing may be done in this transaction any more
 }
 
-// retryFor is how long a transaction is tried again.
-const retryFor = 30 * time.Second
+// retryFor is how long a transaction is tried again that the database could not
+// serialize; reconnectFor where the connection broke: about as long as it takes to give
+// up a node of a cluster.
+const (
+	retryFor     = 30 * time.Second
+	reconnectFor = 3 * time.Second
+)
+
+// errUndecided is for a connection that broke while committing: nobody knows whether
+// the database did, so it must not be done again blindly.
+var errUndecided = errors.New("the connection to the database broke while it was committing: whether it has is not known")
 
 // Write runs fn in a transaction that may write, and commits if fn returns nil.
 // What fn reads is locked until then. fn runs again from its start, in a new
-// transaction, whenever the database could not serialize it: it must have no
-// effect but through tx, and begin with fresh variables. It must not call Write
-// itself (with SQLite that would wait for itself).
+// transaction, whenever the database could not serialize it, or the connection broke
+// before it was asked to commit: it must have no effect but through tx, and begin with
+// fresh variables. It must not call Write itself (with SQLite that would wait for
+// itself).
 func (s *Store) Write(ctx context.Context, fn func(*Tx) error) error {
 	// Every row read is locked, and Installations lock the row they hang on:
 	// READ COMMITTED then has all the isolation this needs, without the gap
@@ -77,9 +87,10 @@ func (s *Store) retry(ctx context.Context, attempt func() error) error {
 		MaxInterval:         250 * time.Millisecond,
 		RandomizationFactor: 0.8,
 	}
+	begun := time.Now()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := attempt()
-		if err != nil && !retryable(err) {
+		if err != nil && !retryable(err) && (!lost(err) || time.Since(begun) > reconnectFor) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -103,7 +114,7 @@ func (tx *Tx) run(fn func(*Tx) error) error {
 		}
 	}()
 	err := fn(tx)
-	if tx.failed != nil && !retryable(err) {
+	if tx.failed != nil && !undone(err) {
 		// fn has swallowed it, or made another error of it. After a deadlock
 		// MariaDB has undone everything and a COMMIT would be of nothing.
 		err = tx.failed
@@ -137,6 +148,9 @@ func (tx *Tx) run(fn func(*Tx) error) error {
 	if tx.looked {
 		tx.s.inv.writes.Add(1)
 	}
+	if tx.write && lost(err) {
+		return fmt.Errorf("%w: %w", errUndecided, err)
+	}
 	if err != nil {
 		return fmt.Errorf("while committing: %w", err)
 	}
@@ -169,11 +183,14 @@ func (tx *Tx) wrap(err error, format string, args ...any) error {
 		return nil
 	}
 	err = fmt.Errorf("while %s: %w", fmt.Sprintf(format, args...), err)
-	if retryable(err) {
+	if undone(err) {
 		tx.failed = err
 	}
 	return err
 }
+
+// undone says whether after err nothing is left of the transaction.
+func undone(err error) bool { return retryable(err) || lost(err) }
 
 // micros is t as both databases keep it: UTC, whole microseconds, without a
 // monotonic clock.

@@ -20,16 +20,28 @@ import (
 // Drivers are the databases that tests go through.
 var Drivers = []string{"sqlite", "mysql"}
 
+// Databases are those, and Galera for what it makes a difference to: each
+// connection of a store goes to another node than the one before.
+var Databases = []string{"sqlite", "mysql", "galera"}
+
+// DriverOf is the driver that such a database is opened with.
+func DriverOf(database string) string {
+	if database == "galera" {
+		return "mysql"
+	}
+	return database
+}
+
 // MySQLEnv names the MariaDB server the tests may use, as
 // user:password@tcp(host:port)/ ; they create databases of their own there.
 const MySQLEnv = "FLAVORSYNC_TEST_MYSQL_DSN"
 
 // Open is a new, empty, migrated database with a keyset of its own, and gone
-// when the test ends. For "mysql" without a server it skips the test, and fails
-// it where CI is "true".
-func Open(t testing.TB, driver string) *store.Store {
+// when the test ends. Without a server for it the test is skipped, and fails
+// where CI is "true".
+func Open(t testing.TB, database string) *store.Store {
 	t.Helper()
-	s := Connect(t, driver, DSN(t, driver), Keyset(t))
+	s := Connect(t, database, DSN(t, database), Keyset(t))
 	ctx := context.WithoutCancel(t.Context())
 	if err := s.Up(ctx); err != nil {
 		t.Fatalf("migrating the test's database: %v", err)
@@ -42,9 +54,9 @@ func Open(t testing.TB, driver string) *store.Store {
 
 // Connect is one more store on the database at dsn, as another process would
 // have. It does not migrate.
-func Connect(t testing.TB, driver, dsn string, keyset *store.Keyset) *store.Store {
+func Connect(t testing.TB, database, dsn string, keyset *store.Keyset) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{Driver: driver, DSN: dsn, Keyset: keyset, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(t.Context(), store.Config{Driver: DriverOf(database), DSN: dsn, Keyset: keyset, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatalf("opening the test's database: %v", err)
 	}
@@ -68,43 +80,74 @@ func Keyset(t testing.TB) *store.Keyset {
 
 // DSN names a new database without any table, for store.Config and for
 // configuration files. See Open.
-func DSN(t testing.TB, driver string) string {
+func DSN(t testing.TB, database string) string {
 	t.Helper()
-	if driver != "mysql" {
-		return filepath.Join(t.TempDir(), "flavorsync.db")
-	}
-	server := os.Getenv(MySQLEnv)
-	if server == "" {
-		const missing = MySQLEnv + " is not set: there is no MariaDB to test with (scripts/mariadb starts one)"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(missing)
+	switch database {
+	case "galera":
+		return spread(t, GaleraDSNs(t))
+	case "mysql":
+		server := os.Getenv(MySQLEnv)
+		if server == "" {
+			unavailable(t, MySQLEnv+" is not set: there is no MariaDB to test with (scripts/mariadb starts one)")
 		}
-		t.Skip(missing)
+		cfg := parse(t, MySQLEnv, server)
+		return with(cfg, create(t, cfg))
 	}
+	return filepath.Join(t.TempDir(), "flavorsync.db")
+}
+
+// unavailable skips the test, or fails it where CI is "true".
+func unavailable(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+func parse(t testing.TB, variable, server string) *mysql.Config {
+	t.Helper()
 	cfg, err := mysql.ParseDSN(server)
 	if err != nil {
-		t.Fatalf("%s is not user:password@tcp(host:port)/", MySQLEnv)
+		t.Fatalf("%s is not user:password@tcp(host:port)/", variable)
 	}
-	name := "flavorsync_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
+	return cfg
+}
+
+// create makes a database on that server, and drops it when the test ends.
+func create(t testing.TB, server *mysql.Config) (name string) {
+	t.Helper()
+	name = "flavorsync_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:16]
 	// A collation that tells neither case nor accents apart, as many servers
 	// have by default: the tables must not depend on it.
-	administer(t, cfg, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
-	t.Cleanup(func() { administer(t, cfg, "DROP DATABASE "+name) })
-	own := cfg.Clone()
+	administer(t, server, "CREATE DATABASE "+name+" CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+	t.Cleanup(func() { administer(t, server, "DROP DATABASE "+name) })
+	return name
+}
+
+// with is the DSN of a database of that name on the server.
+func with(server *mysql.Config, name string) string {
+	own := server.Clone()
 	own.DBName = name
 	return own.FormatDSN()
 }
 
-func administer(t testing.TB, cfg *mysql.Config, statement string) {
+// administer has the server do that, on one connection.
+func administer(t testing.TB, server *mysql.Config, statements ...string) {
 	t.Helper()
-	cfg = cfg.Clone()
-	cfg.DBName = ""
-	db, err := sql.Open("mysql", cfg.FormatDSN())
+	ctx := context.WithoutCancel(t.Context())
+	db, err := sql.Open("mysql", with(server, ""))
 	if err != nil {
-		t.Fatalf("connecting to the test's MariaDB: %v", err)
+		t.Fatalf("connecting to the test's database server: %v", err)
 	}
 	defer func() { _ = db.Close() }() // nothing is left to lose
-	if _, err := db.ExecContext(context.WithoutCancel(t.Context()), statement); err != nil {
-		t.Fatalf("%s: %v", statement, err)
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		t.Fatalf("connecting to the test's database server: %v", err)
+	}
+	for _, statement := range statements {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
 	}
 }
