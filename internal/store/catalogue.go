@@ -94,8 +94,12 @@ func (c *Catalogue) DriftIn(flavorID, region string) (flavor.Drift, bool) {
 func (c *Catalogue) Refuses(flavorID, region string) bool { return c.refused[pair{flavorID, region}] }
 
 // revalidate is how long a snapshot is believed without a look at the version
-// row, which other processes count up. None that is twice as old is answered.
-const revalidate = time.Second / 2
+// row, which other processes count up: none that is twice as old is answered. loadFor
+// is what that look, or a new snapshot, may take where the database hangs.
+const (
+	revalidate = time.Second / 2
+	loadFor    = 5 * time.Second
+)
 
 // catalogueCache keeps the last snapshot. One that was loaded while this
 // process wrote is not believed: written counts every write after its commit
@@ -110,6 +114,14 @@ type catalogueCache struct {
 	// has not applied it yet must not fill the snapshot.
 	version atomic.Int64
 	loading chan struct{} // holds one token: a mutex that a context can give up on
+	failure failedLoad    // the last; only who holds the token touches it
+}
+
+// failedLoad lets those who waited for a load share its failure: one after another,
+// each would try for as long.
+type failedLoad struct {
+	ended time.Time
+	err   error
 }
 
 type snapshot struct {
@@ -172,13 +184,21 @@ func (s *Store) CatalogueNow(ctx context.Context) (*Catalogue, error) {
 }
 
 func (s *Store) waitForCatalogue(ctx context.Context, believed time.Duration, written uint64) (*Catalogue, error) {
+	came := time.Now()
 	select {
 	case s.cat.loading <- struct{}{}:
 		defer func() { <-s.cat.loading }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("while waiting for the catalogue: %w", context.Cause(ctx))
 	}
-	return s.loadCatalogue(ctx, believed, written)
+	if last := s.cat.failure; last.err != nil && last.ended.After(came) {
+		return nil, last.err
+	}
+	cat, err := s.loadCatalogue(ctx, believed, written)
+	if ctx.Err() == nil { // else it is the failure of one who has gone
+		s.cat.failure = failedLoad{time.Now(), err}
+	}
+	return cat, err
 }
 
 var errBehind = errors.New("this node of the database has not applied our last write yet")
@@ -219,6 +239,8 @@ func (s *Store) loadCatalogue(ctx context.Context, believed time.Duration, writt
 		next.Pushed, err = tx.pushed(tx.rows())
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, loadFor)
+	defer cancel()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		if err := s.Read(ctx, load); err != nil {
 			return struct{}{}, backoff.Permanent(err)

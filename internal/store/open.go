@@ -61,6 +61,7 @@ type Store struct {
 	database atomic.Pointer[string]
 	log      *slog.Logger
 	now      func() time.Time
+	broken   atomic.Int64 // since when no connection has done its work, in ns since 1970; 0: one has
 	cat      catalogueCache
 	inv      inventoryCache
 	told     bell                               // rings when this process has written events
@@ -277,12 +278,12 @@ func mysqlConfig(dsn, setting string) (*mysql.Config, error) {
 		cfg.Timeout = 10 * time.Second
 	}
 	// A server that went away without a word (a host that is off, a firewall
-	// that forgot) is noticed no other way. Longer than innodb_lock_wait_timeout.
+	// that forgot) is noticed no other way. Longer than a wait for a lock.
 	if cfg.ReadTimeout == 0 {
-		cfg.ReadTimeout = time.Minute
+		cfg.ReadTimeout = 15 * time.Second
 	}
 	if cfg.WriteTimeout == 0 {
-		cfg.WriteTimeout = time.Minute
+		cfg.WriteTimeout = 15 * time.Second
 	}
 	cfg.Collation = "utf8mb4_bin"
 	if err := cfg.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin")); err != nil {
@@ -292,6 +293,7 @@ func mysqlConfig(dsn, setting string) (*mysql.Config, error) {
 		cfg.Params = map[string]string{}
 	}
 	cfg.Params["time_zone"] = "'+00:00'"
+	cfg.Params["innodb_lock_wait_timeout"] = "10"
 	// Without it a value that is too long is cut silently.
 	cfg.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"
 	return cfg, nil

@@ -28,7 +28,8 @@ type Tx struct {
 
 // retryFor is how long a transaction is tried again that the database could not
 // serialize; reconnectFor where the connection broke: about as long as it takes to give
-// up a node of a cluster.
+// up a node of a cluster. Where no connection could be had for longer, everybody is told
+// at once.
 const (
 	retryFor     = 30 * time.Second
 	reconnectFor = 3 * time.Second
@@ -90,12 +91,22 @@ func (s *Store) retry(ctx context.Context, attempt func() error) error {
 	begun := time.Now()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := attempt()
-		if err != nil && !retryable(err) && (!lost(err) || time.Since(begun) > reconnectFor) {
+		switch {
+		case err == nil || retryable(err):
+			s.broken.Store(0)
+		case !lost(err) || time.Since(begun) > reconnectFor || s.brokenFor() > reconnectFor:
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(retryFor))
 	return err
+}
+
+// brokenFor is how long connections have broken, and none has done its work.
+func (s *Store) brokenFor() time.Duration {
+	now := time.Now().UnixNano()
+	s.broken.CompareAndSwap(0, now)
+	return time.Duration(now - s.broken.Load())
 }
 
 func (s *Store) begin(ctx context.Context, db *gorm.DB, opts *sql.TxOptions) (*Tx, error) {

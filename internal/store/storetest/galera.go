@@ -5,8 +5,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -38,9 +38,21 @@ func GaleraDSNs(t testing.TB) []string {
 	return dsns
 }
 
-// spread is a DSN like dsns, whose connections go to each of them in turn, as
-// through a load balancer.
-func spread(t testing.TB, dsns []string) string {
+// Spread is a DSN like dsns, whose connections go to each of them in turn, as through a
+// load balancer: past one that does not listen.
+func Spread(t testing.TB, dsns ...string) string {
+	t.Helper()
+	return balancer(t, dsns, func(turn int) int { return turn % len(dsns) })
+}
+
+// Prefer is a DSN like dsns, whose connections go to the first of them that listens.
+func Prefer(t testing.TB, dsns ...string) string {
+	t.Helper()
+	return balancer(t, dsns, func(int) int { return 0 })
+}
+
+// balancer lets first choose where the connection of that turn goes.
+func balancer(t testing.TB, dsns []string, first func(turn int) int) string {
 	t.Helper()
 	nodes := make([]*mysql.Config, len(dsns))
 	for i, dsn := range dsns {
@@ -51,14 +63,14 @@ func spread(t testing.TB, dsns []string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	var turn atomic.Int64
 	go func() {
-		for {
+		for turn := 0; ; turn++ {
 			client, err := listener.Accept()
 			if err != nil {
 				return // the test is over
 			}
-			go relay(client, nodes[int(turn.Add(1))%len(nodes)].Addr)
+			at := first(turn)
+			go balance(client, slices.Concat(nodes[at:], nodes[:at]))
 		}
 	}()
 	balanced := nodes[0].Clone()
@@ -66,16 +78,19 @@ func spread(t testing.TB, dsns []string) string {
 	return balanced.FormatDSN()
 }
 
-// relay lets client talk to the one at that address, until either has gone.
-func relay(client net.Conn, address string) {
+// balance lets client talk to the first of nodes that listens, until either has gone.
+func balance(client net.Conn, nodes []*mysql.Config) {
 	defer func() { _ = client.Close() }()
-	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", address)
-	if err != nil {
-		return // the client sees its connection end
+	for _, node := range nodes {
+		server, err := new(net.Dialer).DialContext(context.Background(), "tcp", node.Addr)
+		if err != nil {
+			continue
+		}
+		go func() {
+			_, _ = io.Copy(server, client)
+			_ = server.Close()
+		}()
+		_, _ = io.Copy(client, server)
+		return
 	}
-	go func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
-	}()
-	_, _ = io.Copy(client, server)
 }

@@ -84,7 +84,7 @@ func DSN(t testing.TB, database string) string {
 	t.Helper()
 	switch database {
 	case "galera":
-		return spread(t, GaleraDSNs(t))
+		return Spread(t, GaleraDSNs(t)...)
 	case "mysql":
 		server := os.Getenv(MySQLEnv)
 		if server == "" {
