@@ -74,6 +74,7 @@ type request struct {
 	chunked     bool
 	header      http.Header
 	query       url.Values
+	limit       time.Duration // 0: as long as the client waits for anything
 }
 
 type shape func(*request)
@@ -105,6 +106,9 @@ func header(name, value string) shape { return func(r *request) { r.header[name]
 
 // query adds a parameter.
 func query(name, value string) shape { return func(r *request) { r.query.Add(name, value) } }
+
+// limited gives the request up after that time.
+func limited(limit time.Duration) shape { return func(r *request) { r.limit = limit } }
 
 // keystone sends the caller's Keystone token.
 func keystone(token string) shape { return header("X-Auth-Token-KeyStone", token) }
@@ -172,7 +176,13 @@ func (c client) try(t *testing.T, method, path string, d *document, shapes ...sh
 		}
 	}
 	// Not the test's context: that is over when its cleanup begins.
-	req, err := http.NewRequestWithContext(context.Background(), method, target, body)
+	ctx := context.Background()
+	if r.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.limit)
+		defer cancel()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func rotation(t *testing.T, s *setup) {
 				}
 			}
 			copyKeyset()
-			other := s.serve(t, with("database", map[string]any{"driver": "mysql", "dsn": mysqlDSN(t, pr.database)}), with("credentials_keyset", copied))
+			other := pr.replica(t, with("credentials_keyset", copied))
 			works := func(pr *product) {
 				t.Helper()
 				pr.as(s.manager).put(t, "/infrastructures/"+c.regions[0], c.infrastructure(c.regions[0]).and("trusted", true)).want(t, http.StatusOK)

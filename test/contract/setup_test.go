@@ -165,6 +165,30 @@ func (s *setup) serve(t *testing.T, options ...option) *product {
 		pr.database = createDatabase(t)
 		config["database"] = map[string]any{"driver": "mysql", "dsn": mysqlDSN(t, pr.database)}
 	}
+	pr.begin(t, config, options)
+	return pr
+}
+
+// replica starts one more server on the database of pr, with its configuration but for
+// the options.
+func (pr *product) replica(t *testing.T, options ...option) *product {
+	t.Helper()
+	text, err := os.ReadFile(pr.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := json.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	other := &product{config: filepath.Join(t.TempDir(), "flavorsync.yaml"), database: pr.database, log: newLogBuffer()}
+	other.begin(t, config, options)
+	return other
+}
+
+// begin is the first run, and sees to the end of the last.
+func (pr *product) begin(t *testing.T, config map[string]any, options []option) {
+	t.Helper()
 	for _, o := range options {
 		o(config)
 	}
@@ -183,7 +207,6 @@ func (s *setup) serve(t *testing.T, options ...option) *product {
 			t.Logf("the server's log:\n%s", pr.log.text())
 		}
 	})
-	return pr
 }
 
 // becomes starts the server anew as one that does only that part.
