@@ -53,8 +53,11 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 	row.NodeID, row.Created = created.ID, true
 	err = m.putInstallation(ctx, w, f, row)
 	if code := flavor.CodeOf(err); code == flavor.CodeNotFound || code == flavor.CodeConflict {
-		// The flavor or the region was deleted or changed meanwhile: the node goes.
-		if undo := compute.Delete(context.WithoutCancel(ctx), row.NodeID); undo != nil {
+		// The flavor or the region was deleted or changed meanwhile: the node goes. But
+		// one whose place another process has taken must leave alone what that one has
+		// found there, and counts on.
+		undoing := context.WithoutCancel(ctx)
+		if undo := w.surely(undoing, func() error { return compute.Delete(undoing, row.NodeID) }); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
 			m.done(ctx, inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()})
 		} else {
