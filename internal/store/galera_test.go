@@ -3,10 +3,13 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/store"
@@ -99,5 +102,47 @@ func TestFencedOnAnotherNode(t *testing.T) {
 	cat, err := next.CatalogueNow(t.Context())
 	if err != nil || len(cat.Flavors) != 0 {
 		t.Errorf("it was accepted: %v, %v", cat, err)
+	}
+}
+
+// Two replicas at two nodes want one flavor by the same policy: with an operation for each
+// of them it would be installed, and given up, twice.
+func TestOnePolicyOperationOnSeveralNodes(t *testing.T) {
+	nodes := onNodes(t)
+	for _, s := range nodes {
+		if err := s.BindKeyset(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nodes[0].Write(t.Context(), func(tx *store.Tx) error { return tx.InsertRegion(storetest.Region("Trento")) }); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		f := storetest.Flavor(uuid.NewString())
+		if err := nodes[0].Write(t.Context(), func(tx *store.Tx) error { return tx.InsertFlavor(f) }); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for _, s := range nodes {
+			wg.Go(func() {
+				err := s.Write(t.Context(), func(tx *store.Tx) error {
+					return tx.Want(flavor.Operation{Kind: flavor.Install, Origin: flavor.Automatic, FlavorID: f.ID, Name: f.Name},
+						[]flavor.OperationNode{{Region: "Trento", State: flavor.Waiting}})
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		var all []flavor.Operation
+		err := nodes[1].Read(t.Context(), func(tx *store.Tx) (err error) {
+			all, err = tx.PolicyOperations()
+			return err
+		})
+		of := slices.DeleteFunc(all, func(o flavor.Operation) bool { return o.FlavorID != f.ID })
+		if err != nil || len(of) != 1 {
+			t.Fatalf("%d operations want one thing: %v", len(of), err)
+		}
 	}
 }

@@ -30,6 +30,7 @@ type inventoryCache struct {
 	snapshot atomic.Pointer[inventorySnapshot]
 	writes   atomic.Uint64
 	loading  chan struct{}
+	failure  failedLoad // the last; only who holds the token touches it
 }
 
 type inventorySnapshot struct {
@@ -54,11 +55,15 @@ func (s *Store) Inventory(ctx context.Context) (*Inventory, error) {
 	if inv := c.fresh(s.now()); inv != nil {
 		return inv, nil
 	}
+	came := time.Now()
 	select {
 	case c.loading <- struct{}{}:
 		defer func() { <-c.loading }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("while waiting for the inventory: %w", context.Cause(ctx))
+	}
+	if failed := c.failure; failed.err != nil && failed.ended.After(came) {
+		return nil, failed.err
 	}
 	if inv := c.fresh(s.now()); inv != nil {
 		return inv, nil // another has just loaded it
@@ -68,12 +73,18 @@ func (s *Store) Inventory(ctx context.Context) (*Inventory, error) {
 	if snap := c.snapshot.Load(); snap != nil {
 		last = snap.Inventory
 	}
-	err := s.Read(ctx, func(tx *Tx) (err error) {
+	reading, cancel := context.WithTimeout(ctx, loadFor)
+	defer cancel()
+	err := s.Read(reading, func(tx *Tx) (err error) {
 		next.Inventory, err = tx.inventory(last)
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("while loading the inventory: %w", err)
+		err = fmt.Errorf("while loading the inventory: %w", err)
+		if ctx.Err() == nil { // else it is the failure of one who has gone
+			c.failure = failedLoad{time.Now(), err}
+		}
+		return nil, err
 	}
 	c.snapshot.Store(next)
 	return next.Inventory, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/store"
 	"github.com/flavorsync/flavorsync/internal/store/storetest"
 	"github.com/flavorsync/flavorsync/internal/toxic"
@@ -78,10 +79,10 @@ func TestConnectionLostWhileCommitting(t *testing.T) {
 	tries := 0
 	err = s.Write(t.Context(), func(tx *store.Tx) error {
 		tries++
-		if err := tx.InsertRegion(storetest.Region("Trento")); err != nil {
+		if err := tx.Hold(lease); err != nil {
 			return err
 		}
-		err := tx.Hold(lease)
+		err := tx.PutCategory("aau", "a", flavor.Unit{Currency: "DKK"}) // after which nothing but the commit follows
 		network.Poison(toxic.Deaf(100))
 		return err
 	})
@@ -91,11 +92,14 @@ func TestConnectionLostWhileCommitting(t *testing.T) {
 	network.Mend()
 	for name, s := range map[string]*store.Store{"over the network": s, "directly": direct} {
 		err := s.Read(t.Context(), func(tx *store.Tx) error {
-			_, err := tx.Region("Trento")
+			there, err := tx.Categories("aau")
+			if len(there) != 1 {
+				t.Errorf("%s it is not there", name)
+			}
 			return err
 		})
 		if err != nil {
-			t.Errorf("%s it is not there: %v", name, err)
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -122,5 +126,56 @@ func TestDatabaseAway(t *testing.T) {
 	network.Mend()
 	if err := s.Ping(t.Context()); err != nil {
 		t.Errorf("after it has come back: %v", err)
+	}
+}
+
+// A process that stands still in a transaction must not keep the others from their
+// work, and goes on from the start of the transaction when it wakes.
+func TestStoppedInATransaction(t *testing.T) {
+	stopped, other, _ := behind(t)
+	f := storetest.Flavor("small")
+	if err := other.Write(t.Context(), func(tx *store.Tx) error { return tx.InsertFlavor(f) }); err != nil {
+		t.Fatal(err)
+	}
+	more := func(tx *store.Tx) error {
+		now, err := tx.Flavor(f.ID)
+		if err != nil {
+			return err
+		}
+		now.RAM++
+		return tx.UpdateFlavor(now)
+	}
+	var wg sync.WaitGroup
+	locked, woken := make(chan struct{}), make(chan struct{})
+	wg.Go(func() {
+		tries := 0
+		err := stopped.Write(t.Context(), func(tx *store.Tx) error {
+			if tries++; tries > 1 {
+				return more(tx)
+			}
+			if _, err := tx.Flavor(f.ID); err != nil {
+				return err
+			}
+			close(locked)
+			<-woken
+			return more(tx)
+		})
+		if err != nil || tries != 2 {
+			t.Errorf("the one that stood still, after %d tries: %v", tries, err)
+		}
+	})
+	<-locked
+	begun := time.Now()
+	if err := other.Write(t.Context(), more); err != nil {
+		t.Errorf("the other one, after %v: %v", time.Since(begun), err)
+	}
+	close(woken)
+	wg.Wait()
+	cat, err := other.CatalogueNow(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, _ := cat.ByID(f.ID); now.RAM != f.RAM+2 {
+		t.Errorf("of two increments %d are there", now.RAM-f.RAM)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -54,7 +55,7 @@ type Store struct {
 	driver  string
 	file    string // SQLite's
 	writer  *gorm.DB
-	reader  *gorm.DB // the writer itself on MariaDB
+	reader  *gorm.DB
 	migrate func() (*sql.DB, error)
 	keyset  *Keyset
 	// database is the id that passwords are bound to; nil before BindKeyset.
@@ -210,23 +211,34 @@ func (s *Store) openMySQL(ctx context.Context, dsn string) error {
 		return err
 	}
 	cfg.Logger = driverLog{s.log}
-	if err := askForGalera(ctx, cfg); err != nil {
+	idle, err := suit(ctx, cfg)
+	if err != nil {
 		return fmt.Errorf("while connecting to the database %s at %s: %w", cfg.DBName, cfg.Addr, err)
 	}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return fmt.Errorf("while reading database.dsn for %s: %w", cfg.Addr, err)
 	}
-	pool := sql.OpenDB(connector)
-	pool.SetMaxOpenConns(24)
-	pool.SetMaxIdleConns(24)
-	// Below every proxy's own limit, and soon balanced again after a fail-over.
-	pool.SetConnMaxLifetime(3 * time.Minute)
-	pool.SetConnMaxIdleTime(time.Minute)
-	if s.writer, err = openGORM(gormmysql.New(gormmysql.Config{Conn: pool})); err != nil {
-		return errors.Join(err, pool.Close())
+	open := func(connections int) (*gorm.DB, error) {
+		pool := sql.OpenDB(connector)
+		pool.SetMaxOpenConns(connections)
+		pool.SetMaxIdleConns(connections)
+		// Below every proxy's own limit, and soon balanced again after a fail-over.
+		pool.SetConnMaxLifetime(3 * time.Minute)
+		pool.SetConnMaxIdleTime(idle)
+		db, err := openGORM(gormmysql.New(gormmysql.Config{Conn: pool}))
+		if err != nil {
+			return nil, errors.Join(err, pool.Close())
+		}
+		return db, nil
 	}
-	s.reader = s.writer
+	// Writers that wait for a lock keep no reader from a connection.
+	if s.writer, err = open(16); err != nil {
+		return err
+	}
+	if s.reader, err = open(16); err != nil {
+		return err
+	}
 	patient := cfg.Clone() // a migration may take its time
 	patient.ReadTimeout, patient.WriteTimeout = 0, 0
 	s.migrate = func() (*sql.DB, error) {
@@ -239,27 +251,48 @@ func (s *Store) openMySQL(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// askForGalera asks whether the database is a node of a Galera cluster, and has its
-// sessions wait then, at the beginning of each transaction and of each statement
+// idleFor is how long a session may leave a transaction lying. A process that stands
+// still in one, stopped or on a machine that swaps, would else keep its locks from all
+// others for as long as it does.
+const idleFor = 5 * time.Second
+
+// suit sets for the sessions what only some servers know, and says how long a connection
+// may wait to be used.
+//
+// Those of Galera wait, at the beginning of each transaction and of each statement
 // outside one, for what other nodes had committed before. Connections may go to any
-// node, and of a hundred callers side by side one did not find what it had just
-// written. It costs 20 to 50 µs. The variable is unknown to other servers.
-func askForGalera(ctx context.Context, cfg *mysql.Config) error {
+// node, and of a hundred callers side by side one did not find what it had just written.
+// It costs 20 to 50 µs.
+func suit(ctx context.Context, cfg *mysql.Config) (idle time.Duration, err error) {
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	pool := sql.OpenDB(connector)
 	defer func() { _ = pool.Close() }() // nothing was written
-	var name, value string
-	err = pool.QueryRowContext(ctx, "SHOW GLOBAL VARIABLES LIKE 'wsrep_on'").Scan(&name, &value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil
+	rows, err := pool.QueryContext(ctx, "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('wsrep_on', 'idle_transaction_timeout')")
+	if err != nil {
+		return 0, err
 	}
-	if err == nil && value == "ON" {
+	defer func() { _ = rows.Close() }() // its error is that of Err
+	known := map[string]string{}
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return 0, err
+		}
+		known[name] = value
+	}
+	if known["wsrep_on"] == "ON" {
 		cfg.Params["wsrep_sync_wait"] = "7" // reads, updates and deletes, inserts
 	}
-	return err
+	if _, mariadb := known["idle_transaction_timeout"]; mariadb {
+		cfg.Params["idle_transaction_timeout"] = strconv.Itoa(int(idleFor.Seconds()))
+		return time.Minute, rows.Err()
+	}
+	// MySQL makes no difference between a session in a transaction and any other.
+	cfg.Params["wait_timeout"] = strconv.Itoa(2 * int(idleFor.Seconds()))
+	return idleFor, rows.Err()
 }
 
 // mysqlConfig is dsn with the parameters this package needs. No error repeats

@@ -122,7 +122,18 @@ func (tx *Tx) Want(o flavor.Operation, nodes []flavor.OperationNode) error {
 	if there, err := tx.lock(&flavorRow{}, "id", o.FlavorID); err != nil || !there {
 		return err
 	}
-	found, err := tx.operations(tx.rows().Where("flavor_id = ? AND origin = ? AND kind = ?", o.FlavorID, string(o.Origin), string(o.Kind)))
+	find := func() ([]flavor.Operation, error) {
+		return tx.operations(tx.rows().Where("flavor_id = ? AND origin = ? AND kind = ?", o.FlavorID, string(o.Origin), string(o.Kind)))
+	}
+	found, err := find()
+	if err == nil && len(found) == 0 {
+		// One at another node of Galera knows nothing of the lock. But of two who change
+		// one row before they look, one begins again, and finds what the other has made.
+		tx.changed = true
+		if _, err = tx.countUp(); err == nil {
+			found, err = find()
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -88,13 +88,12 @@ func (s *Store) retry(ctx context.Context, attempt func() error) error {
 		MaxInterval:         250 * time.Millisecond,
 		RandomizationFactor: 0.8,
 	}
-	begun := time.Now()
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := attempt()
 		switch {
 		case err == nil || retryable(err):
 			s.broken.Store(0)
-		case !lost(err) || time.Since(begun) > reconnectFor || s.brokenFor() > reconnectFor:
+		case !lost(err) || s.brokenFor() > reconnectFor:
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
