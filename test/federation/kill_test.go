@@ -61,6 +61,9 @@ func beVictim(told string) error {
 			panic(err)
 		}
 	}
+	if e.Path == application.name {
+		return serveVictim(e.place, tell)
+	}
 	p := paths[slices.IndexFunc(paths, func(p path) bool { return p.name == e.Path })]
 	var onTheWay atomic.Bool
 	ctx := context.Background()
@@ -162,26 +165,12 @@ func (k *executioner) pass(what string) bool {
 // its end alive.
 func (k *executioner) run(t *testing.T, e errand, at string, nth int) bool {
 	t.Helper()
-	told, err := json.Marshal(e)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var stderr strings.Builder
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), victimVariable+"="+string(told))
+	cmd := e.command(t)
 	cmd.Stderr = &stderr
-	k.mu.Lock()
-	if err := cmd.Start(); err != nil {
-		k.mu.Unlock()
-		t.Fatal(err)
-	}
-	k.victim, k.at, k.nth, k.points, k.answered = cmd.Process, at, nth, nil, false
-	k.mu.Unlock()
-	err = cmd.Wait()
-	k.mu.Lock()
-	k.victim = nil
-	k.mu.Unlock()
-	k.serving.Wait()
+	k.start(t, cmd, at, nth)
+	err := cmd.Wait()
+	k.leave()
 	if err == nil {
 		return true
 	}
@@ -189,6 +178,41 @@ func (k *executioner) run(t *testing.T, e errand, at string, nth int) bool {
 		t.Fatalf("the victim died by itself at %s: %v %s", cmp.Or(at, "no point"), err, stderr.String())
 	}
 	return false
+}
+
+// command is the process that does the errand.
+func (e errand) command(t *testing.T) *exec.Cmd {
+	t.Helper()
+	told, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), victimVariable+"="+string(told))
+	return cmd
+}
+
+// start starts the victim, which is to be killed when it comes by a point the nth
+// time; at none where that is "".
+func (k *executioner) start(t *testing.T, cmd *exec.Cmd, at string, nth int) {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	k.victim, k.at, k.nth, k.points, k.answered = cmd.Process, at, nth, nil, false
+}
+
+// leave spares the victim from now on, and returns when nothing more is done for it.
+// It is true where the victim has been killed.
+func (k *executioner) leave() (killed bool) {
+	k.mu.Lock()
+	killed = k.victim == nil
+	k.victim = nil
+	k.mu.Unlock()
+	k.serving.Wait()
+	return killed
 }
 
 // known is the id of the flavor that all paths are about.
