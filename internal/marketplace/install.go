@@ -26,7 +26,7 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 		row.Created = again && nf.ID == f.ID
 		return m.putInstallation(ctx, w, f, row)
 	}
-	if nf, left := m.left(ctx, f, l, again); left {
+	if nf, left := m.left(ctx, f, l, 1, again); left {
 		return m.finish(ctx, w, compute, f, nf, row)
 	}
 	if conflict := l.conflict(f); conflict != nil {
@@ -68,8 +68,9 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 }
 
 // left is what an attempt to install f in l's region that ended half-way has left
-// there: this operation's own (again), or one that nobody wants any more.
-func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, again bool) (flavor.NovaFlavor, bool) {
+// there: this operation's own (again), or another's than so many that are the
+// caller's.
+func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, own int, again bool) (flavor.NovaFlavor, bool) {
 	nf, there := l.byID(f.ID)
 	if !there || !halfMade(f, nf) {
 		return nf, false
@@ -77,7 +78,7 @@ func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, again bool)
 	if again {
 		return nf, true
 	}
-	var begun bool
+	var begun int
 	err := m.store.Read(ctx, func(tx *store.Tx) (err error) {
 		begun, err = tx.Begun(f.ID, l.region.Name)
 		return err
@@ -85,7 +86,7 @@ func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, again bool)
 	if err != nil {
 		m.log.WarnContext(ctx, "a flavor that may be a half-made one of ours is left alone", "region", l.region.Name, "id", f.ID, "error", err.Error())
 	}
-	return nf, begun && err == nil
+	return nf, begun > own && err == nil
 }
 
 // halfMade says whether nf may be what an attempt to create f left that ended

@@ -592,7 +592,7 @@ func (m *Market) inTheWay(ctx context.Context, f found, publish bool, targets []
 		_, there := l.node(wanted)
 		conflict := l.conflict(wanted)
 		if conflict != nil {
-			if _, left := m.left(ctx, wanted, l, false); left {
+			if _, left := m.left(ctx, wanted, l, 0, false); left {
 				conflict = nil
 			}
 		}

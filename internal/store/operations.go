@@ -208,12 +208,12 @@ func (tx *Tx) PolicyOperations() ([]flavor.Operation, error) {
 	return tx.operations(tx.rows().Where("origin <> ?", string(flavor.Asked)).Order("id"))
 }
 
-// Begun says whether an install of the flavor in region was begun, and ended
-// without success: a part of it may have been left there.
-func (tx *Tx) Begun(flavorID, region string) (begun bool, err error) {
-	err = tx.db.Raw("SELECT EXISTS (SELECT 1 FROM operation_nodes n JOIN operations o ON o.id = n.operation_id "+
-		"WHERE n.region = ? AND n.state IN ? AND n.attempts > 0 AND o.flavor_id = ? AND o.kind IN ?)",
-		region, []string{string(flavor.Failed), string(flavor.Cancelled)}, flavorID, []string{string(flavor.Install), string(flavor.Repair)}).Scan(&begun).Error
+// Begun is how many installs of the flavor in region were begun and have not
+// succeeded: each may have left a part of it there.
+func (tx *Tx) Begun(flavorID, region string) (begun int, err error) {
+	err = tx.db.Raw("SELECT COUNT(*) FROM operation_nodes n JOIN operations o ON o.id = n.operation_id "+
+		"WHERE n.region = ? AND n.state <> ? AND n.attempts > 0 AND o.flavor_id = ? AND o.kind IN ?",
+		region, string(flavor.Succeeded), flavorID, []string{string(flavor.Install), string(flavor.Repair)}).Scan(&begun).Error
 	return begun, tx.wrap(err, "reading what was begun in %s", region)
 }
 
