@@ -21,6 +21,17 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 	defer w.done(ctx)
 	row := flavor.Installation{FlavorID: f.ID, Region: l.region.Name}
 	compute := m.clouds.Service(l.region)
+	// Since the look whoever wrote here before may have taken back what it saw.
+	if nf, there := l.node(f); there {
+		switch now, err := compute.Get(ctx, nf.ID); {
+		case err != nil && flavor.CodeOf(err) != flavor.CodeNotFound:
+			return err
+		case err != nil || !f.Equal(now.Spec):
+			if l = m.ask(ctx, l.region); l.err != nil {
+				return l.err
+			}
+		}
+	}
 	if nf, there := l.node(f); there {
 		row.NodeID = nf.ID
 		row.Created = again && nf.ID == f.ID
@@ -87,6 +98,30 @@ func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, own int, ag
 		m.log.WarnContext(ctx, "a flavor that may be a half-made one of ours is left alone", "region", l.region.Name, "id", f.ID, "error", err.Error())
 	}
 	return nf, begun > own && err == nil
+}
+
+// takeBack deletes what an attempt to install f has left in a region, where it is
+// not to be finished.
+func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region) error {
+	w, err := m.writing(ctx, r.Name, f.Name)
+	if err != nil {
+		return err
+	}
+	defer w.done(ctx)
+	compute := m.clouds.Service(r)
+	nf, err := compute.Get(ctx, f.ID)
+	if flavor.CodeOf(err) == flavor.CodeNotFound {
+		return nil
+	}
+	if err != nil || !halfMade(f, nf) {
+		return err
+	}
+	err = w.surely(ctx, func() error { return compute.Delete(ctx, f.ID) })
+	if err == nil || flavor.CodeOf(err) == flavor.CodeNotFound {
+		w.hasNot(f.ID)
+		return nil
+	}
+	return err
 }
 
 // halfMade says whether nf may be what an attempt to create f left that ended

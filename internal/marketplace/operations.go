@@ -210,6 +210,11 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 		return m.repair(ctx, f, l)
 	}
 	if _, there := l.node(f); !there && f.Retired {
+		if _, left := m.left(ctx, f, l, 1, d.Node.Attempts > 1); left {
+			if err := m.takeBack(ctx, f, l.region); err != nil {
+				return err
+			}
+		}
 		return retired(f.Name)
 	}
 	if d.Operation.Origin != flavor.Asked && cat.Refuses(f.ID, r.Name) {

@@ -357,7 +357,7 @@ func (m *model) installIn(ctx context.Context, later bool) error {
 		} else if !later {
 			m.withdrawn[p] = true
 		}
-		if err == nil && !later && !m.whole(ctx, f, r) {
+		if err == nil && !later && !m.loose[f.name] && !m.whole(ctx, f, r) {
 			return fmt.Errorf("%s was installed in %s, and is not there", f.name, r)
 		}
 	}
