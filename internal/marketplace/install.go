@@ -20,7 +20,7 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 	}
 	defer w.done(ctx)
 	row := flavor.Installation{FlavorID: f.ID, Region: l.region.Name}
-	compute := m.clouds.Service(l.region)
+	compute := m.clouds.Service(l.region).Undoing(w.undoing)
 	// Since the look whoever wrote here before may have taken back what it saw.
 	if nf, there := l.node(f); there {
 		switch now, err := compute.Get(ctx, nf.ID); {
@@ -64,11 +64,12 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 	row.NodeID, row.Created = created.ID, true
 	err = m.putInstallation(ctx, w, f, row)
 	if code := flavor.CodeOf(err); code == flavor.CodeNotFound || code == flavor.CodeConflict {
-		// The flavor or the region was deleted or changed meanwhile: the node goes. But
-		// one whose place another process has taken must leave alone what that one has
-		// found there, and counts on.
 		undoing := context.WithoutCancel(ctx)
-		if undo := w.surely(undoing, func() error { return compute.Delete(undoing, row.NodeID) }); undo != nil {
+		if err := w.sure(undoing); err != nil {
+			return err // another process has found what is there, it may be, and counts on it
+		}
+		// The flavor or the region was deleted or changed meanwhile: the node goes.
+		if undo := compute.Delete(undoing, row.NodeID); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
 			m.done(ctx, inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()})
 		} else {
@@ -327,6 +328,7 @@ func (m *Market) createNew(ctx context.Context, compute *openstack.Compute, regi
 		return flavor.NovaFlavor{}, err
 	}
 	defer w.done(ctx)
+	compute = compute.Undoing(w.undoing)
 	change := inNova{region: region, after: spec.Audited()}
 	if err := m.begin(ctx, change); err != nil {
 		return flavor.NovaFlavor{}, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -22,6 +23,7 @@ type writer struct {
 	m       *Market
 	region  string
 	lease   *store.Lease // nil: this is the only process
+	held    atomic.Int32 // by how many the lease is needed
 	release func()
 	put     []flavor.NovaFlavor // what the region has now
 	gone    []string            // ids that it has no more
@@ -44,6 +46,7 @@ func (m *Market) writing(ctx context.Context, region, name string) (*writer, err
 	if m.sole {
 		return w, nil
 	}
+	w.held.Store(1)
 	if w.lease, err = m.waitForLease(ctx, key); err != nil {
 		release()
 		if errors.Is(err, errLeased) || ctx.Err() != nil {
@@ -96,6 +99,10 @@ func (m *Market) waitForLease(ctx context.Context, key string) (*store.Lease, er
 // of Nova may take; it is called before each that destroys or creates something.
 func (w *writer) sure(ctx context.Context) error {
 	w.wrote = true
+	return w.extend(ctx)
+}
+
+func (w *writer) extend(ctx context.Context) error {
 	if w.lease == nil {
 		return nil
 	}
@@ -112,6 +119,29 @@ func (w *writer) surely(ctx context.Context, do func() error) error {
 		return err
 	}
 	return do()
+}
+
+// undoing is for a creation that is to be undone, behind the back of done if need be:
+// another may have taken the place of a process that was stopped, found what it had
+// created, and count on it.
+func (w *writer) undoing(ctx context.Context) (end func(), err error) {
+	w.held.Add(1)
+	end = func() { w.drop(ctx) }
+	if err := w.extend(ctx); err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
+// drop gives the lease back when nobody needs it any more.
+func (w *writer) drop(ctx context.Context) {
+	if w.lease == nil || w.held.Add(-1) > 0 {
+		return
+	}
+	if err := w.m.store.DropLease(context.WithoutCancel(ctx), *w.lease); err != nil {
+		w.m.log.WarnContext(ctx, "a lease stands until its deadline", "lease", w.lease.Name, "error", err.Error())
+	}
 }
 
 // hold makes sure that w is the writer until tx ends.
@@ -142,11 +172,7 @@ func (w *writer) done(ctx context.Context) {
 			w.m.log.WarnContext(ctx, "what was changed in a region is seen with the next look only", "region", w.region, "error", err.Error())
 		}
 	}
-	if w.lease != nil {
-		if err := w.m.store.DropLease(ctx, *w.lease); err != nil {
-			w.m.log.WarnContext(ctx, "a lease stands until its deadline", "lease", w.lease.Name, "error", err.Error())
-		}
-	}
+	w.drop(ctx)
 }
 
 func (m *Market) noteWritten(ctx context.Context, w *writer) error {

@@ -27,6 +27,15 @@ type Compute struct {
 	region    string
 	delegated bool
 	session   session
+	undoing   func(context.Context) (end func(), err error) // nil: see Undoing
+}
+
+// Undoing is c for one who has a creation undone only while he may: begin is asked
+// before, and end is called when that is over, which may be after Create has returned.
+func (c *Compute) Undoing(begin func(context.Context) (end func(), err error)) *Compute {
+	own := *c
+	own.undoing = begin
+	return &own
 }
 
 // begin starts an operation.

@@ -142,7 +142,14 @@ func (c *Compute) undo(ctx context.Context, turn *turn, id string, meant func(fl
 	c.clouds.undos.Go(func() {
 		defer cancel()
 		defer turn.release()
-		err := c.remove(undoing, c.on("undoing the creation of", id), id, meant)
+		end, err := func() {}, error(nil)
+		if c.undoing != nil {
+			end, err = c.undoing(undoing)
+		}
+		if err == nil {
+			err = c.remove(undoing, c.on("undoing the creation of", id), id, meant)
+			end()
+		}
 		if err != nil {
 			c.clouds.log.WarnContext(undoing, "a flavor that was created could not be removed again",
 				"region", c.region, "flavor", id, "error", err)
