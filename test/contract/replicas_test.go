@@ -178,8 +178,8 @@ func (g *gatehouse) await(t *testing.T, n int, prefix string) {
 }
 
 // hold has the first request that is meant wait before the cloud sees it: arrived is
-// closed when it is there, and it goes on when release is called.
-func (g *gatehouse) hold(t *testing.T, meant func(*http.Request) bool) (arrived <-chan struct{}, release func()) {
+// closed when it is there, and it goes on when release is called, or is cut off then.
+func (g *gatehouse) hold(t *testing.T, cut bool, meant func(*http.Request) bool) (arrived <-chan struct{}, release func()) {
 	there, gone := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	release = sync.OnceFunc(func() { close(gone) })
@@ -194,6 +194,9 @@ func (g *gatehouse) hold(t *testing.T, meant func(*http.Request) bool) (arrived 
 		if first {
 			close(there)
 			<-gone
+			if cut {
+				panic(http.ErrAbortHandler)
+			}
 		}
 	}
 	return there, release
@@ -316,7 +319,7 @@ func TestReplicaWokenAfterItsClaim(t *testing.T) {
 	}
 	made := other.as(r.user).post(t, "/regions/"+region+"/flavors", sized(name), keystone(token)).want(t, http.StatusCreated).flavor(t)
 
-	arrived, release := r.gatehouse.hold(t, func(q *http.Request) bool {
+	arrived, release := r.gatehouse.hold(t, false, func(q *http.Request) bool {
 		return q.Method == http.MethodDelete && strings.HasSuffix(q.URL.Path, "/flavors/"+made.ID)
 	})
 	answered := make(chan *answer, 1)
