@@ -71,8 +71,7 @@ func (r *replicas) install(t *testing.T, made []flavorBody) (operations []string
 // survivor is a server that neither was killed nor is stopped.
 func (r *replicas) survivor() client { return r.all[0].as(r.manager) }
 
-// checkWork: every operation ends well, everything is where it should be, and nothing
-// was done twice.
+// checkWork: every operation ends well, and everything is where it should be, once.
 func (r *replicas) checkWork(t *testing.T, made []flavorBody, operations []string) {
 	t.Helper()
 	for _, path := range operations {
@@ -85,13 +84,12 @@ func (r *replicas) checkWork(t *testing.T, made []flavorBody, operations []strin
 			t.Errorf("%s has %d flavors, not %d", region, len(there), len(made))
 		}
 		for _, f := range made {
-			if times := r.gatehouse.done("POST " + region + " " + f.Name); times != 1 {
-				t.Errorf("%s was created %d times in %s", f.Name, times, region)
+			created, deleted := r.gatehouse.done("POST "+region+" "+f.Name), r.gatehouse.done("DELETE "+region+" "+f.ID)
+			// One that woke in time may take back what it had half made, and make it anew.
+			if created != 1+deleted || deleted > 1 {
+				t.Errorf("%s was created %d times in %s, and deleted %d times", f.Name, created, region, deleted)
 			}
 		}
-	}
-	if deleted := r.gatehouse.done("DELETE "); deleted > 0 {
-		t.Errorf("%d flavors were deleted", deleted)
 	}
 	for _, f := range made {
 		eventually(t, f.Name+" is where it should be", func() bool {
