@@ -22,6 +22,7 @@ type look struct {
 	known   flavor.Look           // what was noted of the region, before the look
 	before  []flavor.Installation // and what was installed there
 	took    time.Duration
+	noted   bool // it is written down: nothing newer was
 }
 
 func (l *look) byID(id string) (flavor.NovaFlavor, bool) {

@@ -87,8 +87,8 @@ func (m *Market) noteSeen(ctx context.Context, l *look) error {
 	same := last != nil && last.Version == l.known.Version && l.sameAs(last.Flavors)
 	back := l.known.Error != "" || l.region.Status.State != flavor.RegionUp
 	err = m.store.Write(ctx, func(tx *store.Tx) error {
-		noted, err := tx.NoteLook(m.seen(l, st), m.nextLook(false), back)
-		if err != nil || !noted {
+		l.noted, err = tx.NoteLook(m.seen(l, st), m.nextLook(false), back)
+		if err != nil || !l.noted {
 			return err
 		}
 		if err := setStatus(tx, l.region, st); err != nil {

@@ -109,6 +109,10 @@ func listFlavors(cat *store.Catalogue, private []*flavor.Look, filter Filter) []
 	return all
 }
 
+// overtaken is how often a region is looked at for one who wants to know it now,
+// while others go on writing there and what they write is newer than each look.
+const overtaken = 3
+
 // inventory is what is known of the regions. Those that were never seen are asked
 // first; fresh asks all that p may have asked.
 func (m *Market) inventory(ctx context.Context, p flavor.Principal, fresh bool) (*store.Inventory, error) {
@@ -132,7 +136,13 @@ func (m *Market) inventory(ctx context.Context, p flavor.Principal, fresh bool) 
 	if fresh {
 		how = whole
 	}
-	m.look(ctx, regions, how) // and write down what is there
+	for range overtaken {
+		looks := m.look(ctx, regions, how) // and write down what is there
+		regions = slices.DeleteFunc(regions, func(r flavor.Region) bool { return looks[r.Name].err != nil || looks[r.Name].noted })
+		if len(regions) == 0 {
+			break
+		}
+	}
 	return m.store.Inventory(ctx)
 }
 

@@ -33,7 +33,7 @@ func (r row) body() *document {
 // fromMemory says whether the call is answered without the database, or from
 // what is remembered of it.
 func (r row) fromMemory() bool {
-	return r.path == "/whoami" || r.path == "/match" || strings.HasPrefix(r.path, "/promotedflavors") || strings.HasPrefix(r.path, "/products")
+	return r.path == "/whoami" || r.path == "/flavors" && r.method == http.MethodGet || strings.HasSuffix(r.path, "/compliance") || r.path == "/match" || strings.HasPrefix(r.path, "/promotedflavors") || strings.HasPrefix(r.path, "/products")
 }
 
 // allowed are the methods of the row's path that are not for managers only.

@@ -93,6 +93,11 @@ func keystoneIdentity(t *testing.T, s *setup) {
 		}))
 		own.as(s.manager).post(t, "/infrastructures", c.infrastructure(region)).want(t, 201)
 		caller := own.as(byToken("a member", c.token(t, "member")))
+		// The engine looks at a region that is new, with the service account.
+		if err := c.stack.Await(t.Context(), 1, simstack.Nova, region, "GET", "/flavors"); err != nil {
+			t.Fatal(err)
+		}
+		c.stack.ForgetRequests()
 		for range 2 {
 			caller.get(t, "/regions/"+region+"/flavors", keystone(c.token(t, "operator"))).want(t, 403)
 			caller.post(t, "/regions/"+region+"/flavors", sized(unique()("x")), keystone(c.token(t, "operator"))).want(t, 403)
