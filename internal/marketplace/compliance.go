@@ -64,7 +64,7 @@ func (m *Market) Coverage(ctx context.Context, p flavor.Principal, id string) (f
 		if !there {
 			continue
 		}
-		pair.Region, pair.Refused = l.Region, cat.Refuses(f.ID, l.Region)
+		pair.Region, pair.Refused = l.Region, cat.Refuses(f.ID, l.Region) // also of one that was not seen
 		c.Regions = append(c.Regions, pair)
 		age = max(age, m.ageOf(l))
 	}

@@ -111,8 +111,9 @@ func (m *Market) lacks(cat *store.Catalogue, f flavor.Flavor, region string) (fl
 // input tells what an attempt would be made from.
 func input(f flavor.Flavor, l *flavor.Look) string {
 	sum := sha256.New()
-	for _, key := range slices.Sorted(maps.Keys(f.Spec.Audited())) {
-		fmt.Fprintf(sum, "%q=%q\n", key, f.Spec.Audited()[key])
+	fields := f.Spec.Audited()
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		fmt.Fprintf(sum, "%q=%q\n", key, fields[key])
 	}
 	fmt.Fprintf(sum, "%s %d", l.Region, l.Version)
 	return hex.EncodeToString(sum.Sum(nil))
