@@ -246,7 +246,7 @@ func TestAuditOfAnInstallGoneOverAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, again := range []bool{false, true} {
-		if err := w.Market.install(as(t, manager, flavor.InstallFlavor), f, w.ask(t.Context(), r), again); err != nil {
+		if err := w.Market.install(as(t, manager, flavor.InstallFlavor), f, w.ask(t.Context(), r), attempt{again: again}); err != nil {
 			t.Fatal(err)
 		}
 	}

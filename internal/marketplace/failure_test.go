@@ -273,7 +273,7 @@ func TestAnInstallOfWhatWasChangedMeanwhile(t *testing.T) {
 	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Name: new("b")}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Market.install(t.Context(), f, l, false); flavor.CodeOf(err) != flavor.CodeConflict {
+	if err := w.Market.install(t.Context(), f, l, attempt{}); flavor.CodeOf(err) != flavor.CodeConflict {
 		t.Errorf("got %v", err)
 	}
 	if rows := w.rows(t, f.ID); len(rows) > 0 || len(w.cloud.Flavors("Trento")) > 0 {

@@ -10,15 +10,45 @@ import (
 	"github.com/flavorsync/flavorsync/internal/store"
 )
 
+// attempt is what is to be known of an attempt to install a flavor.
+type attempt struct {
+	again bool // one before it may have ended half-way
+	// of is the operation, and node which attempt at which of its nodes; "" where all
+	// regions have the flavor.
+	of   string
+	node flavor.OperationNode
+}
+
+// wanted makes sure that what a is made for is wanted still, and this its only
+// attempt: a DELETE may have cancelled it.
+func (a attempt) wanted(tx *store.Tx, f flavor.Flavor) error {
+	if a.of == "" {
+		return nil
+	}
+	switch now, err := tx.Node(a.of, a.node.Region); {
+	case err != nil:
+		return err
+	case now.State == flavor.Cancelled:
+		return flavor.Conflict("%s: %q is not wanted there any more: its owner has removed or refused it meanwhile", a.node.Region, f.Name)
+	case now.State != flavor.Running || now.Attempts != a.node.Attempts:
+		return tooSlow(a.node.Region)
+	}
+	return nil
+}
+
 // install makes it so: that l's region has f, as l found it a moment ago. It is
-// idempotent; another flavor in the way is a conflict that names the fields. again
-// says that an attempt before this one may have ended half-way.
-func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bool) error {
+// idempotent; another flavor in the way is a conflict that names the fields.
+func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, a attempt) error {
 	w, err := m.writing(ctx, l.region.Name, f.Name)
 	if err != nil {
 		return err
 	}
 	defer w.done(ctx)
+	if a.of != "" {
+		if err := m.store.Read(ctx, func(tx *store.Tx) error { return a.wanted(tx, f) }); err != nil {
+			return err
+		}
+	}
 	row := flavor.Installation{FlavorID: f.ID, Region: l.region.Name}
 	compute := m.clouds.Service(l.region).Undoing(w.undoing)
 	// Since the look whoever wrote here before may have taken back what it saw.
@@ -34,11 +64,11 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 	}
 	if nf, there := l.node(f); there {
 		row.NodeID = nf.ID
-		row.Created = again && nf.ID == f.ID
-		return m.putInstallation(ctx, w, f, row)
+		row.Created = a.again && nf.ID == f.ID
+		return m.putInstallation(ctx, w, f, row, a)
 	}
-	if nf, left := m.left(ctx, f, l, 1, again); left {
-		return m.finish(ctx, w, compute, f, nf, row)
+	if nf, left := m.left(ctx, f, l, 1, a.again); left {
+		return m.finish(ctx, w, compute, f, nf, row, a)
 	}
 	if conflict := l.conflict(f); conflict != nil {
 		return conflict
@@ -55,14 +85,14 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, again bo
 		if row.NodeID, err = m.afterConflict(ctx, f, l.region, err); err != nil {
 			return err
 		}
-		return m.putInstallation(ctx, w, f, row)
+		return m.putInstallation(ctx, w, f, row, a)
 	}
 	if err != nil {
 		return err
 	}
 	w.has(created)
 	row.NodeID, row.Created = created.ID, true
-	err = m.putInstallation(ctx, w, f, row)
+	err = m.putInstallation(ctx, w, f, row, a)
 	if code := flavor.CodeOf(err); code == flavor.CodeNotFound || code == flavor.CodeConflict {
 		undoing := context.WithoutCancel(ctx)
 		if err := w.sure(undoing); err != nil {
@@ -137,7 +167,7 @@ func halfMade(f flavor.Flavor, nf flavor.NovaFlavor) bool {
 }
 
 // finish brings nf, of which an earlier attempt created a part, to f.
-func (m *Market) finish(ctx context.Context, w *writer, compute *openstack.Compute, f flavor.Flavor, nf flavor.NovaFlavor, row flavor.Installation) error {
+func (m *Market) finish(ctx context.Context, w *writer, compute *openstack.Compute, f flavor.Flavor, nf flavor.NovaFlavor, row flavor.Installation, a attempt) error {
 	if err := w.sure(ctx); err != nil {
 		return err
 	}
@@ -147,7 +177,7 @@ func (m *Market) finish(ctx context.Context, w *writer, compute *openstack.Compu
 	nf.Spec = f.Spec
 	w.has(nf)
 	row.NodeID, row.Created = nf.ID, true
-	return m.putInstallation(ctx, w, f, row)
+	return m.putInstallation(ctx, w, f, row, a)
 }
 
 // afterConflict finds out what Nova's 409 on creating f was about: the node's
@@ -182,8 +212,8 @@ func blindTo(region string, nf flavor.NovaFlavor, name string) error {
 var errChangedMeanwhile = errors.New("the catalogue has another flavor now")
 
 // putInstallation notes that a region has f, if f is still what the catalogue
-// has. A row that says so already stays as it is.
-func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor, row flavor.Installation) error {
+// has, and, where we created it, a still wants it there. A row that says so already stays as it is.
+func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor, row flavor.Installation, a attempt) error {
 	err := m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if err := w.hold(tx); err != nil {
 			return err
@@ -201,6 +231,9 @@ func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor
 		}
 		if row.Created && now.Retired {
 			return retired(now.Name)
+		}
+		if err := a.wanted(tx, f); err != nil && row.Created {
+			return err
 		}
 		if err := noteRepaired(tx, now, row.Region); err != nil {
 			return err

@@ -239,7 +239,7 @@ func TestTheDatabaseFailsAfterNovaHasActed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.store = broken
-	if err := w.Market.install(t.Context(), f, l, false); err == nil {
+	if err := w.Market.install(t.Context(), f, l, attempt{}); err == nil {
 		t.Fatal("it was a success")
 	}
 	w.store = working

@@ -62,13 +62,13 @@ func (m *Market) each(ctx context.Context, looks []*look, do func(context.Contex
 // workOff makes the first attempt of o at each of the looks, whose regions are
 // o's, and notes what came of it. retried says that what failed for a while is
 // wanted still.
-func (m *Market) workOff(ctx context.Context, o flavor.Operation, looks []*look, retried bool, do func(context.Context, *look) error) []flavor.NodeError {
+func (m *Market) workOff(ctx context.Context, o flavor.Operation, looks []*look, retried bool, do func(context.Context, *look, attempt) error) []flavor.NodeError {
 	return m.each(ctx, looks, func(ctx context.Context, l *look) error {
+		n := flavor.OperationNode{Region: l.region.Name, Attempts: 1}
 		err := l.err
 		if err == nil {
-			err = do(ctx, l)
+			err = do(ctx, l, attempt{of: o.ID, node: n})
 		}
-		n := flavor.OperationNode{Region: l.region.Name, Attempts: 1}
 		m.endNode(ctx, o, n, err, retried)
 		return err
 	})
@@ -103,7 +103,7 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 	case noted != nil:
 		m.log.WarnContext(ctx, "what came of an operation is not written down yet", "operation", o.ID, "region", n.Region, "error", noted.Error())
 	case !mine:
-		m.log.WarnContext(ctx, "another process has taken over what this one was too slow for", "operation", o.ID, "region", n.Region)
+		m.log.WarnContext(ctx, "an attempt has ended that was cancelled meanwhile, or that another process has taken over", "operation", o.ID, "region", n.Region)
 	}
 	m.turned()
 }
@@ -207,7 +207,7 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 	case removes:
 		return m.removeFrom(ctx, f, l)
 	case d.Operation.Kind == flavor.Repair:
-		return m.repair(ctx, f, l)
+		return m.repair(ctx, f, l, attemptAt(d))
 	}
 	if _, there := l.node(f); !there && f.Retired {
 		if _, left := m.left(ctx, f, l, 1, d.Node.Attempts > 1); left {
@@ -217,10 +217,12 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 		}
 		return retired(f.Name)
 	}
-	if d.Operation.Origin != flavor.Asked && cat.Refuses(f.ID, r.Name) {
-		return flavor.Conflict("%s: its owner does not want %q there", r.Name, f.Name)
-	}
-	return m.install(ctx, f, l, d.Node.Attempts > 1)
+	return m.install(ctx, f, l, attemptAt(d))
+}
+
+// attemptAt is the attempt of who has taken d.
+func attemptAt(d store.Due) attempt {
+	return attempt{again: d.Node.Attempts > 1, of: d.Operation.ID, node: d.Node}
 }
 
 // Operations lists what p may see of the operations, the newest first; next is the

@@ -38,15 +38,7 @@ func (m *Market) Discover(ctx context.Context) error {
 	if last := m.surveyed.Load(); last != nil && *last == *seen {
 		return nil
 	}
-	lacking := map[reason][]flavor.OperationNode{}
-	for _, f := range cat.Promoted {
-		for _, l := range inv.Looks {
-			if origin, kind, wanted := m.lacks(cat, f, l.Region); wanted {
-				r := reason{f.ID, origin, kind}
-				lacking[r] = append(lacking[r], flavor.OperationNode{Region: l.Region, State: flavor.Waiting, Input: input(f, l)})
-			}
-		}
-	}
+	lacking := m.lacking(cat, inv)
 	if len(lacking) == 0 {
 		m.surveyed.Store(seen)
 		return nil
@@ -63,6 +55,11 @@ func (m *Market) Discover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// What an operation has done between the two is not lacking any more.
+	if cat, err = m.store.CatalogueNow(ctx); err != nil {
+		return err
+	}
+	lacking = m.lacking(cat, inv)
 	maps.DeleteFunc(lacking, func(r reason, _ []flavor.OperationNode) bool { return slices.Contains(leaving, r.flavorID) })
 	for _, o := range known {
 		r := reason{o.FlavorID, o.Origin, o.Kind}
@@ -85,6 +82,20 @@ func (m *Market) Discover(ctx context.Context) error {
 	m.surveyed.Store(seen)
 	m.wake()
 	return nil
+}
+
+// lacking is what the policy wants and does not find.
+func (m *Market) lacking(cat *store.Catalogue, inv *store.Inventory) map[reason][]flavor.OperationNode {
+	all := map[reason][]flavor.OperationNode{}
+	for _, f := range cat.Promoted {
+		for _, l := range inv.Looks {
+			if origin, kind, wanted := m.lacks(cat, f, l.Region); wanted {
+				r := reason{f.ID, origin, kind}
+				all[r] = append(all[r], flavor.OperationNode{Region: l.Region, State: flavor.Waiting, Input: input(f, l)})
+			}
+		}
+	}
+	return all
 }
 
 // surveyed is what Discover went by: while it is the same there is nothing new.
@@ -122,7 +133,7 @@ func input(f flavor.Flavor, l *flavor.Look) string {
 // repair makes a node that we created, and that somebody altered, as the catalogue
 // has it: in place where Nova can, else as every change of a size is made, so that
 // it is never lost. What is not ours is left alone.
-func (m *Market) repair(ctx context.Context, f flavor.Flavor, l *look) error {
+func (m *Market) repair(ctx context.Context, f flavor.Flavor, l *look, a attempt) error {
 	cat, err := m.store.CatalogueNow(ctx)
 	if err != nil {
 		return err
@@ -139,7 +150,8 @@ func (m *Market) repair(ctx context.Context, f flavor.Flavor, l *look) error {
 	nf, err := compute.Get(ctx, d.NodeID)
 	switch {
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
-		return m.install(ctx, f, l, true)
+		a.again = true
+		return m.install(ctx, f, l, a)
 	case err != nil:
 		return err
 	case samePlace(nf.Spec, f.Spec):

@@ -297,7 +297,7 @@ func (m *Market) spread(ctx context.Context, f flavor.Flavor, o flavor.Operation
 			looks[i].region.Name = n.Region
 		}
 	}
-	return several("the catalogue is changed, but not every node", m.workOff(ctx, o, looks, true, func(ctx context.Context, l *look) error {
+	return several("the catalogue is changed, but not every node", m.workOff(ctx, o, looks, true, func(ctx context.Context, l *look, _ attempt) error {
 		return m.spreadTo(ctx, f, l.region)
 	}))
 }

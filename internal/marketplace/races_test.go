@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,7 +112,7 @@ func TestDeletingARegionDuringAnInstall(t *testing.T) {
 			once.Do(func() {
 				rec := httptest.NewRecorder()
 				nova.ServeHTTP(rec, req)
-				if err := w.Market.install(t.Context(), f, &look{region: r}, false); err != nil {
+				if err := w.Market.install(t.Context(), f, &look{region: r}, attempt{}); err != nil {
 					t.Error(err)
 				}
 				maps.Copy(rw.Header(), rec.Header())
@@ -235,7 +236,7 @@ func TestRetiringDuringAnInstall(t *testing.T) {
 	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Retired: new(true)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Market.install(t.Context(), f, l, false); flavor.CodeOf(err) != flavor.CodeConflict || len(w.cloud.Flavors("Trento")) > 0 {
+	if err := w.Market.install(t.Context(), f, l, attempt{}); flavor.CodeOf(err) != flavor.CodeConflict || len(w.cloud.Flavors("Trento")) > 0 {
 		t.Errorf("got %v, %+v", err, w.cloud.Flavors("Trento"))
 	}
 }
@@ -281,7 +282,7 @@ func TestAnInstallDuringAnUninstall(t *testing.T) {
 			for len(w.rows(t, f.ID)) > 1 && req.Context().Err() == nil {
 				runtime.Gosched() // Trento's removal is under way beside this one
 			}
-			if err := w.Market.install(t.Context(), f, &look{region: r}, false); err != nil {
+			if err := w.Market.install(t.Context(), f, &look{region: r}, attempt{}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -386,6 +387,66 @@ func TestALookDuringARemovalTellsOfNoDrift(t *testing.T) {
 		writing.done(t.Context())
 		if !drift() || len(w.rows(t, f.ID)) != 0 {
 			t.Errorf("sole is %t: what nobody writes any more is gone, and has not drifted", sole)
+		}
+	}
+}
+
+// An owner's DELETE that overtakes an install of the policy's own, or one that
+// somebody asked for before, is what holds: the flavor does not come back a moment
+// after the 204.
+func TestAnOwnersDELETEOvertakesAnInstall(t *testing.T) {
+	for at, call := range map[string]func(*http.Request) bool{
+		"after it has looked": func(req *http.Request) bool { return strings.HasSuffix(req.URL.Path, "/flavors/detail") },
+		"while it creates":    func(req *http.Request) bool { return req.Method == http.MethodPost },
+	} {
+		for _, origin := range []flavor.Origin{flavor.Automatic, flavor.Asked} {
+			there := at == "after it has looked"
+			t.Run(string(origin)+" "+at, func(t *testing.T) {
+				w := newWorld(t, 10*time.Second, "Trento")
+				w.policy = flavor.Policy{PolicyPart: flavor.PolicyPart{Install: new(true)}}
+				f := w.promoted(t, "x")
+				var begun, once atomic.Bool
+				w.through(t, "Trento", func(nova http.Handler, rw http.ResponseWriter, req *http.Request) {
+					if !begun.Load() || !call(req) || once.Swap(true) {
+						nova.ServeHTTP(rw, req)
+						return
+					}
+					rec := httptest.NewRecorder()
+					nova.ServeHTTP(rec, req)
+					if err := w.DeleteFlavor(t.Context(), trento, f.ID, "Trento"); err != nil {
+						t.Errorf("the DELETE: %v", err)
+					}
+					maps.Copy(rw.Header(), rec.Header())
+					rw.WriteHeader(rec.Code)
+					_, _ = rw.Write(rec.Body.Bytes())
+				})
+				if there {
+					if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				o := flavor.Operation{Kind: flavor.Install, Origin: origin, FlavorID: f.ID, Name: f.Name}
+				err := w.store.Write(t.Context(), func(tx *store.Tx) error {
+					return tx.Want(o, []flavor.OperationNode{{Region: "Trento", State: flavor.Waiting}})
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				due, err := w.store.DueNodes(t.Context(), 1, nil)
+				if err != nil || len(due) != 1 {
+					t.Fatalf("%+v, %v", due, err)
+				}
+				if taken, err := w.store.TakeNode(t.Context(), &due[0], w.Claim()); err != nil || !taken {
+					t.Fatal(taken, err)
+				}
+				begun.Store(true)
+				if err := w.CarryOut(t.Context(), due[0]); flavor.CodeOf(err) != flavor.CodeConflict {
+					t.Errorf("the install: %v", err)
+				}
+				if left := w.cloud.Flavors("Trento"); len(left) > 0 || len(w.rows(t, f.ID)) > 0 {
+					t.Errorf("Nova has %+v, rows %+v", left, w.rows(t, f.ID))
+				}
+			})
 		}
 	}
 }

@@ -81,9 +81,11 @@ func (m *Market) refuse(ctx context.Context, p flavor.Principal, f flavor.Flavor
 	return m.store.Write(ctx, func(tx *store.Tx) error { return refuseIn(tx, p, f, region, m.now()) })
 }
 
+// refuseIn overtakes what is to be installed, and a promoted flavor is not to come
+// back by itself either.
 func refuseIn(tx *store.Tx, p flavor.Principal, f flavor.Flavor, region string, now time.Time) error {
 	if !f.Promoted {
-		return nil
+		return tx.CancelInstalls(f.ID, region)
 	}
 	return tx.PutRefusal(flavor.Refusal{FlavorID: f.ID, Region: region, Caller: p.Provider + "/" + p.ID, At: now})
 }
@@ -318,7 +320,7 @@ func (m *Market) uninstall(ctx context.Context, p flavor.Principal, f flavor.Fla
 	if err != nil {
 		return nil, err
 	}
-	return nodes, several("not removed everywhere; the flavor stays in the catalogue", m.workOff(ctx, o, targets, false, func(ctx context.Context, l *look) error {
+	return nodes, several("not removed everywhere; the flavor stays in the catalogue", m.workOff(ctx, o, targets, false, func(ctx context.Context, l *look, _ attempt) error {
 		nodeID, err := m.nodeID(ctx, f, l)
 		if err != nil {
 			return err

@@ -61,8 +61,8 @@ func (w *wish) in(tx *store.Tx, f flavor.Flavor) error {
 func (w *wish) grant(ctx context.Context, f flavor.Flavor) []flavor.NodeError {
 	m := w.m
 	lacking, having := w.lacking(f)
-	install := func(ctx context.Context, l *look) error { return m.install(ctx, f, l, false) }
-	failed := m.each(ctx, having, install)
+	install := func(ctx context.Context, l *look, a attempt) error { return m.install(ctx, f, l, a) }
+	failed := m.each(ctx, having, func(ctx context.Context, l *look) error { return m.install(ctx, f, l, attempt{}) })
 	switch {
 	case w.operation == nil:
 		return failed

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -108,9 +109,14 @@ func (w *writer) extend(ctx context.Context) error {
 	}
 	kept, err := w.m.store.ExtendLease(ctx, *w.lease, w.m.Claim())
 	if err == nil && !kept {
-		err = flavor.Errorf(flavor.CodeUnreachable, "%s: this process was too slow, and another goes on in its place", w.region)
+		err = tooSlow(w.region)
 	}
 	return err
+}
+
+// tooSlow is the error of an attempt that has lost its place at a region.
+func tooSlow(region string) error {
+	return flavor.Errorf(flavor.CodeUnreachable, "%s: this process was too slow, and another goes on in its place", region)
 }
 
 // surely does what changes something in Nova, if w is sure.
@@ -156,7 +162,10 @@ func (w *writer) hold(tx *store.Tx) error {
 func (w *writer) has(nf flavor.NovaFlavor) { w.put = append(w.put, nf) }
 
 // hasNot notes that the region has no flavor with that id any more.
-func (w *writer) hasNot(id string) { w.gone = append(w.gone, id) }
+func (w *writer) hasNot(id string) {
+	w.put = slices.DeleteFunc(w.put, func(nf flavor.NovaFlavor) bool { return nf.ID == id })
+	w.gone = append(w.gone, id)
+}
 
 // soon is how long after a change the region is looked at. Those that are made
 // meanwhile share the look, and it is not in their way.

@@ -90,8 +90,8 @@ func (tx *Tx) refusals() (all []flavor.Refusal, err error) {
 	return all, nil
 }
 
-// PutRefusal notes a refusal, and cancels what waits to be installed there by
-// itself; CodeNotFound where the flavor or the region is gone.
+// PutRefusal notes a refusal, and cancels what is to be installed there;
+// CodeNotFound where the flavor or the region is gone.
 func (tx *Tx) PutRefusal(r flavor.Refusal) error {
 	if err := tx.ready(true); err != nil {
 		return err
@@ -107,7 +107,7 @@ func (tx *Tx) PutRefusal(r flavor.Refusal) error {
 	if err := tx.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&row).Error; err != nil {
 		return tx.wrap(err, "noting that %s refuses flavor %s", r.Region, r.FlavorID)
 	}
-	return tx.CancelNode(r.FlavorID, r.Region, flavor.Automatic, flavor.Repairing)
+	return tx.CancelInstalls(r.FlavorID, r.Region)
 }
 
 // DropRefusal forgets one: somebody with the right to wants the flavor there.

@@ -314,7 +314,7 @@ func (s *Store) TakeNode(ctx context.Context, d *Due, ttl time.Duration) (taken 
 
 // EndNode writes down what came of an attempt, n, at a node of the operation: in
 // is when it is due again where it waits. It is false, and nothing is written,
-// where another has taken the node since: n.Attempts is not the last any more.
+// where it was cancelled, or another has taken the node: n.Attempts is not the last.
 func (tx *Tx) EndNode(operation string, n flavor.OperationNode, in time.Duration) (mine bool, err error) {
 	if err := tx.ready(true); err != nil {
 		return false, err
@@ -355,29 +355,44 @@ func (tx *Tx) ReleaseAll() error {
 
 // CancelOperation cancels those nodes of an operation that wait, in these regions.
 func (tx *Tx) CancelOperation(id string, regions []string) error {
-	if _, err := tx.lock(&operationRow{}, "id", id); err != nil {
-		return err
+	return tx.cancelNodes("state = ? AND operation_id = ? AND region IN ?", flavor.Waiting, id, regions)
+}
+
+// CancelInstalls cancels what is to be installed of a flavor in region, also where
+// somebody is at it: his node is Cancelled then.
+func (tx *Tx) CancelInstalls(flavorID, region string) error {
+	return tx.cancelNodes("state IN ? AND region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
+		open, region, flavorID, []flavor.OperationKind{flavor.Install, flavor.Repair})
+}
+
+// Node is what is wanted of region by an operation; CodeNotFound where that is
+// nothing.
+func (tx *Tx) Node(operation, region string) (flavor.OperationNode, error) {
+	if err := tx.ready(false); err != nil {
+		return flavor.OperationNode{}, err
 	}
-	return tx.cancelNodes("operation_id = ? AND region IN ?", id, regions)
+	var row nodeRow
+	found := tx.db.Where("operation_id = ? AND region = ?", operation, region).Limit(1).Find(&row)
+	if found.Error == nil && found.RowsAffected == 0 {
+		return flavor.OperationNode{}, noOperation(operation)
+	}
+	return row.node(), tx.wrap(found.Error, "reading what is wanted of %s", region)
 }
 
-// CancelNode cancels what waits to be done with a flavor in region for one of
-// these reasons.
-func (tx *Tx) CancelNode(flavorID, region string, origins ...flavor.Origin) error {
-	return tx.cancelNodes("region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND origin IN ?)", region, flavorID, origins)
-}
-
-// cancelNodes cancels the nodes that wait where the condition says.
+// cancelNodes cancels the nodes where the condition says.
 func (tx *Tx) cancelNodes(where string, args ...any) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
-	var waiting []nodeRow
-	if err := tx.rows().Where("state = ?", string(flavor.Waiting)).Where(where, args...).Find(&waiting).Error; err != nil {
+	var found []nodeRow
+	if err := tx.rows().Where(where, args...).Find(&found).Error; err != nil {
 		return tx.wrap(err, "finding what is to be cancelled")
 	}
-	for _, row := range waiting {
-		set := tx.db.Model(&nodeRow{}).Where("operation_id = ? AND region = ?", row.OperationID, row.Region).
+	for _, row := range found {
+		if _, err := tx.lock(&operationRow{}, "id", row.OperationID); err != nil { // as EndNode does
+			return err
+		}
+		set := tx.db.Model(&nodeRow{}).Where("operation_id = ? AND region = ? AND state = ?", row.OperationID, row.Region, row.State).
 			Updates(map[string]any{"state": string(flavor.Cancelled), "updated_at": micros(tx.s.now())})
 		if set.Error != nil {
 			return tx.wrap(set.Error, "cancelling what is wanted of %s", row.Region)

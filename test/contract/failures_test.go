@@ -225,7 +225,8 @@ func failures(t *testing.T, s *setup) {
 			c.stack.Fault(region, simstack.Fault{Kind: simstack.Hang})
 		}
 		c.nova(t, c.regions[0]).create(t, flavorIn("one", "one"))
-		within(t, 2*regionTimeout, "GET of all flavors with seven of eight regions hanging", func() {
+		// A look of the engine's that is under way comes first, and takes as long.
+		within(t, 3*regionTimeout, "GET of all flavors with seven of eight regions hanging", func() {
 			a := pr.as(s.manager).get(t, "/flavors", fresh).want(t, 200)
 			for _, region := range c.regions[1:] {
 				if !listed(a.header.Get("X-Flavorsync-Unreachable"), region) {

@@ -57,18 +57,67 @@ func TestModel(t *testing.T) {
 	for range 4 * runtime.GOMAXPROCS(0) { // most of the time is waiting
 		working.Go(func() {
 			for i := next.Add(1) - 1; i < int64(*sequences) && failed.Load() < 3; i = next.Add(1) - 1 {
-				m, err := newModel(t.Context(), first+uint64(i), template.Keyset, empty)
+				s := first + uint64(i)
+				try := func(plan []uint64) ([]string, error) { return tried(t.Context(), s, plan, template.Keyset, empty) }
+				plan := planned(s)
+				told, err := try(plan)
 				if err == nil {
-					err = errors.Join(m.play(t.Context()), m.close())
+					continue
 				}
-				if err != nil {
-					failed.Add(1)
-					t.Errorf("-seed=%d -sequences=1: %v\n%s", first+uint64(i), err, strings.Join(m.told, "\n"))
+				failed.Add(1)
+				t.Errorf("-seed=%d -sequences=1: %v\n%s", s, err, strings.Join(told, "\n"))
+				if told, err := shrunk(plan, try); err != nil {
+					t.Errorf("-seed=%d fails also with no more than this: %v\n%s", s, err, strings.Join(told, "\n"))
 				}
 			}
 		})
 	}
 	working.Wait()
+}
+
+// planned is what is done in a sequence: a number of which a step is made by chance,
+// or allRests.
+func planned(seed uint64) (plan []uint64) {
+	random := rand.New(rand.NewPCG(seed, 1))
+	for range 1 + random.IntN(2) {
+		for range 3 + random.IntN(8) {
+			plan = append(plan, random.Uint64()|1)
+		}
+		plan = append(plan, allRests)
+	}
+	return plan
+}
+
+const allRests = 0
+
+// tried is a sequence from its beginning, and what it told.
+func tried(ctx context.Context, seed uint64, plan []uint64, keyset string, empty []byte) ([]string, error) {
+	m, err := newModel(ctx, seed, keyset, empty)
+	if err == nil {
+		err = m.play(ctx, plan)
+	}
+	return m.told, errors.Join(err, m.close())
+}
+
+// shrinkFor is how long it is tried to do without some of what a failing sequence
+// does.
+const shrinkFor = time.Minute
+
+// shrunk leaves out of a plan that fails what it fails without, and tells what is
+// left; no error where that is all of it, or where it does not fail again.
+func shrunk(plan []uint64, try func([]uint64) ([]string, error)) (told []string, failure error) {
+	over := time.Now().Add(shrinkFor)
+	for size := len(plan) / 2; size > 0; size /= 2 {
+		for i := 0; i+size < len(plan) && time.Now().Before(over); {
+			less := slices.Concat(plan[:i], plan[i+size:])
+			if t, err := try(less); err != nil {
+				plan, told, failure = less, t, err
+			} else {
+				i += size
+			}
+		}
+	}
+	return told, failure
 }
 
 // migrated is a process at a new database.
@@ -137,7 +186,7 @@ var allRegions = []string{"Lannion2", "Spain2", "Trento"}
 
 func newModel(ctx context.Context, seed uint64, keyset string, empty []byte) (*model, error) {
 	m := &model{
-		random: rand.New(rand.NewPCG(seed, 1)), cloud: simstack.New(simstack.Options{Regions: allRegions}),
+		random: rand.New(rand.NewPCG(seed, 2)), cloud: simstack.New(simstack.Options{Regions: allRegions}),
 		wants: map[pair]want{}, created: map[pair]bool{}, drifted: map[pair]bool{}, refused: map[pair]bool{}, retired: map[string]bool{},
 		own: map[pair][]flavor.NovaFlavor{}, loose: map[string]bool{},
 		withdrawn: map[pair]bool{},
@@ -221,14 +270,14 @@ func (m *model) note(err error, format string, args ...any) {
 }
 
 // play goes through a sequence, with a rest or two in which all is compared.
-func (m *model) play(ctx context.Context) error {
-	for range 1 + m.random.IntN(2) {
-		for range 3 + m.random.IntN(8) {
-			if err := m.step(ctx); err != nil {
-				return err
-			}
+func (m *model) play(ctx context.Context, plan []uint64) error {
+	for _, step := range plan {
+		do := m.rest
+		if step != allRests {
+			m.random = rand.New(rand.NewPCG(step, 1))
+			do = m.step
 		}
-		if err := m.rest(ctx); err != nil {
+		if err := do(ctx); err != nil {
 			return err
 		}
 	}
@@ -357,6 +406,10 @@ func (m *model) installIn(ctx context.Context, later bool) error {
 		} else if !later {
 			m.withdrawn[p] = true
 		}
+		if _, listed := m.catalogued(ctx, f); !listed {
+			m.wants[p] = either // its last region was forgotten, and may have it as its own
+			continue
+		}
 		if err == nil && !later && !m.loose[f.name] && !m.whole(ctx, f, r) {
 			return fmt.Errorf("%s was installed in %s, and is not there", f.name, r)
 		}
@@ -395,6 +448,7 @@ func (m *model) remove(ctx context.Context) error {
 		return nil
 	}
 	r := m.region()
+	pending := m.pending(ctx, f)
 	err := m.q.market.DeleteFlavor(ctx, owner(r), f.id, r)
 	m.note(err, "%s's owner removes %s", r, f.name)
 	p := pair{f.id, r}
@@ -404,13 +458,12 @@ func (m *model) remove(ctx context.Context) error {
 		}
 		return nil
 	}
-	if m.wants[p] == present && !m.drifted[p] && !m.pending(ctx, f) {
-		m.wants[p] = absent
-	} else {
+	m.wants[p] = absent
+	if m.drifted[p] {
 		m.wants[p] = either
 	}
 	m.refused[p] = f.promoted
-	if !f.promoted && m.pending(ctx, f) { // with its last node a flavor leaves the catalogue
+	if !f.promoted && pending { // with its last node a flavor leaves the catalogue
 		for _, r := range m.regions {
 			m.wants[pair{f.id, r}] = either
 		}
@@ -498,8 +551,11 @@ func (m *model) addRegion(ctx context.Context) error {
 	for _, r := range allRegions {
 		if !slices.Contains(m.regions, r) {
 			m.register(ctx, r)
-			for _, f := range m.flavors { // it may have one from before
-				m.wants[pair{f.id, r}] = either
+			for _, f := range m.flavors {
+				// One from before is its own: nobody changes it with the catalogue.
+				p := pair{f.id, r}
+				m.wants[p] = either
+				m.drifted[p] = slices.ContainsFunc(m.cloud.Flavors(r), func(nf flavor.NovaFlavor) bool { return nf.ID == f.id })
 			}
 			return nil
 		}
