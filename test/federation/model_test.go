@@ -505,13 +505,14 @@ func (m *model) describe(ctx context.Context) error {
 	}
 	description := fmt.Sprintf("described %d", m.random.IntN(1000))
 	specs := map[string]string{"hw:cpu_policy": "dedicated", "own:number": description}
+	pending := m.pending(ctx, f)
 	_, err := m.q.market.ChangePromoted(ctx, manager, f.id, flavor.Patch{Description: &description, ExtraSpecs: &specs})
 	m.note(err, "describe %s", f.name)
 	if flavor.CodeOf(err) == flavor.CodeNotFound {
 		return nil
 	}
 	for _, r := range m.regions {
-		if p := (pair{f.id, r}); m.drifted[p] || m.wants[p] == present && !m.created[p] || m.wants[p] == present && m.pending(ctx, f) {
+		if p := (pair{f.id, r}); m.drifted[p] || m.wants[p] == present && !m.created[p] || m.wants[p] == present && pending {
 			m.wants[p] = either // it may be another's then, or was asked for as it was
 		}
 	}
@@ -523,11 +524,11 @@ func (m *model) retire(ctx context.Context) error {
 	if f == nil {
 		return nil
 	}
-	retired := m.random.IntN(3) > 0
+	retired, pending := m.random.IntN(3) > 0, m.pending(ctx, f)
 	_, err := m.q.market.ChangePromoted(ctx, manager, f.id, flavor.Patch{Retired: &retired})
 	m.note(err, "retire %s: %v", f.name, retired)
 	for _, r := range m.regions {
-		if p := (pair{f.id, r}); err == nil && (m.pending(ctx, f) || m.drifted[p] || m.installs && m.wants[p] == absent) {
+		if p := (pair{f.id, r}); err == nil && (pending || m.drifted[p] || m.installs && m.wants[p] == absent) {
 			m.wants[p] = either
 		}
 	}
