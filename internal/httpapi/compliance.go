@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
@@ -17,6 +18,14 @@ type Compliance interface {
 // aged tells how old the looks are that an answer rests on (RFC 9111).
 func (k *call) aged(age time.Duration) {
 	k.Response().Header().Set("Age", strconv.FormatInt(int64(max(age, 0)/time.Second), 10)) // another process's clock may be ahead
+}
+
+// seen tells what the nodes of flavors rest on.
+func (k *call) seen(unreachable []string, age time.Duration) {
+	k.aged(age)
+	if len(unreachable) > 0 {
+		k.Response().Header().Set(unreachableHeader, strings.Join(unreachable, ", "))
+	}
 }
 
 func getCompliance(k *call) error {

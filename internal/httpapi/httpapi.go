@@ -66,6 +66,8 @@ type Infrastructures interface {
 type Public interface {
 	Flavors(ctx context.Context, p flavor.Principal, f marketplace.Filter) (marketplace.Listing, error)
 	Flavor(ctx context.Context, p flavor.Principal, id, node string, fresh bool) (flavor.Flavor, error)
+	// Seen tells what the nodes of a flavor rest on.
+	Seen(ctx context.Context) (unreachable []string, age time.Duration, err error)
 	CreateFlavor(ctx context.Context, p flavor.Principal, patch flavor.Patch) (flavor.Flavor, error)
 	ChangeFlavor(ctx context.Context, p flavor.Principal, id, node string, patch flavor.Patch, later bool) (flavor.Flavor, *flavor.Operation, error)
 	DeleteFlavor(ctx context.Context, p flavor.Principal, id, node string) error

@@ -528,10 +528,7 @@ func listFlavors(k *call) error {
 			return err
 		}
 	}
-	k.aged(listing.Age)
-	if len(listing.Unreachable) > 0 {
-		k.Response().Header().Set(unreachableHeader, strings.Join(listing.Unreachable, ", "))
-	}
+	k.seen(listing.Unreachable, listing.Age)
 	if part {
 		return k.answer(encodeFlavors(k.format, list))
 	}
@@ -570,7 +567,16 @@ func getFlavor(k *call) error {
 	if err != nil {
 		return err
 	}
-	return k.flavor(k.s.cfg.Market.Flavor(k.ctx, k.who, id, node, noCache(k.Request().Header)))
+	f, err := k.s.cfg.Market.Flavor(k.ctx, k.who, id, node, noCache(k.Request().Header))
+	if err != nil {
+		return err
+	}
+	unreachable, age, err := k.s.cfg.Market.Seen(k.ctx)
+	if err != nil {
+		return err
+	}
+	k.seen(unreachable, age)
+	return k.flavor(f, nil)
 }
 
 func createFlavor(k *call) error {

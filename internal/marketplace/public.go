@@ -53,11 +53,8 @@ func (m *Market) Flavors(ctx context.Context, p flavor.Principal, filter Filter)
 	if err != nil {
 		return Listing{}, err
 	}
-	seen := m.lately(inv)
-	list := Listing{Unreachable: seen.missing}
-	if !seen.oldest.IsZero() {
-		list.Age = m.now().Sub(seen.oldest)
-	}
+	var list Listing
+	list.Unreachable, list.Age = m.since(inv)
 	private, version := mine(p, inv)
 	version.catalogue, version.public, version.promoted = cat.Number, said(filter.Public), said(filter.Promoted)
 	list.Version = version
@@ -175,6 +172,26 @@ func (m *Market) lately(inv *store.Inventory) *sightings {
 	}
 	m.sightings.Store(s)
 	return s
+}
+
+// since is which regions of inv were not seen lately, and the age of the oldest look
+// at the others.
+func (m *Market) since(inv *store.Inventory) (unreachable []string, age time.Duration) {
+	seen := m.lately(inv)
+	if !seen.oldest.IsZero() {
+		age = m.now().Sub(seen.oldest)
+	}
+	return seen.missing, age
+}
+
+// Seen tells what the nodes of all flavors rest on: which regions were not seen
+// lately, sorted, and the age of the oldest look at the others.
+func (m *Market) Seen(ctx context.Context) (unreachable []string, age time.Duration, err error) {
+	inv, err := m.store.Inventory(ctx)
+	if err == nil {
+		unreachable, age = m.since(inv)
+	}
+	return unreachable, age, err
 }
 
 func (m *Market) seenLately(l *flavor.Look) bool {

@@ -59,8 +59,12 @@ func (row nodeRow) node() flavor.OperationNode {
 	}
 }
 
-// open are the states of a node of which more is to come.
-var open = []string{string(flavor.Waiting), string(flavor.Running)}
+// open are the states of a node of which more is to come, waiting the one in which
+// nobody is at it.
+var (
+	open    = []string{string(flavor.Waiting), string(flavor.Running)}
+	waiting = open[:1]
+)
 
 // InsertOperation stores o, under a new ID where it has none. Its nodes that run
 // are its caller's for ttl; those that wait are due at once.
@@ -355,14 +359,14 @@ func (tx *Tx) ReleaseAll() error {
 
 // CancelOperation cancels those nodes of an operation that wait, in these regions.
 func (tx *Tx) CancelOperation(id string, regions []string) error {
-	return tx.cancelNodes("state = ? AND operation_id = ? AND region IN ?", flavor.Waiting, id, regions)
+	return tx.cancelNodes(waiting, "operation_id = ? AND region IN ?", id, regions)
 }
 
 // CancelInstalls cancels what is to be installed of a flavor in region, also where
 // somebody is at it: his node is Cancelled then.
 func (tx *Tx) CancelInstalls(flavorID, region string) error {
-	return tx.cancelNodes("state IN ? AND region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
-		open, region, flavorID, []flavor.OperationKind{flavor.Install, flavor.Repair})
+	return tx.cancelNodes(open, "region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
+		region, flavorID, []flavor.OperationKind{flavor.Install, flavor.Repair})
 }
 
 // Node is what is wanted of region by an operation; CodeNotFound where that is
@@ -379,13 +383,13 @@ func (tx *Tx) Node(operation, region string) (flavor.OperationNode, error) {
 	return row.node(), tx.wrap(found.Error, "reading what is wanted of %s", region)
 }
 
-// cancelNodes cancels the nodes where the condition says.
-func (tx *Tx) cancelNodes(where string, args ...any) error {
+// cancelNodes cancels the nodes in these states where the condition says.
+func (tx *Tx) cancelNodes(states []string, where string, args ...any) error {
 	if err := tx.ready(true); err != nil {
 		return err
 	}
 	var found []nodeRow
-	if err := tx.rows().Where(where, args...).Find(&found).Error; err != nil {
+	if err := tx.rows().Where("state IN ?", states).Where(where, args...).Find(&found).Error; err != nil {
 		return tx.wrap(err, "finding what is to be cancelled")
 	}
 	for _, row := range found {

@@ -242,8 +242,14 @@ func compliance(t *testing.T, s *setup) {
 			}
 		}
 		a := user.get(t, "/flavors").want(t, 200).aged(t)
-		if got := a.header.Get("X-Flavorsync-Unreachable"); !listed(got, region) {
-			t.Errorf("X-Flavorsync-Unreachable is %q", got)
+		one := user.get(t, "/flavors/"+made.ID).want(t, 200).aged(t)
+		for _, a := range []*answer{a, one} {
+			if got := a.header.Get("X-Flavorsync-Unreachable"); !listed(got, region) {
+				t.Errorf("X-Flavorsync-Unreachable is %q: %s", got, a)
+			}
+		}
+		if f := one.flavor(t); !slices.Contains(f.Nodes, region) {
+			t.Errorf("what is known of it is not shown: %+v", f)
 		}
 		if f, there := find(a.flavors(t), made.ID, ""); !there || !slices.Contains(f.Nodes, region) {
 			t.Errorf("what is known of it is not shown: %+v", f)
