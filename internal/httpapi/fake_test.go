@@ -215,7 +215,9 @@ func (m *market) Flavor(_ context.Context, _ flavor.Principal, id, node string, 
 	return m.flavor, m.err
 }
 
-func (m *market) Seen(context.Context) ([]string, time.Duration, error) { return m.unreachable, 0, m.err }
+func (m *market) Seen(context.Context) ([]string, time.Duration, error) {
+	return m.unreachable, 0, m.err
+}
 
 func (m *market) CreateFlavor(ctx context.Context, _ flavor.Principal, patch flavor.Patch) (flavor.Flavor, error) {
 	m.note("CreateFlavor")
