@@ -72,6 +72,7 @@ const (
 	AuditedProduct        Object = "product" // of a flavor of the catalogue
 	AuditedInfrastructure Object = "infrastructure"
 	AuditedRegionFlavor   Object = "region_flavor" // in a region's Nova
+	AuditedOperation      Object = "operation"     // what is wanted of a region
 	AuditedPush           Object = "push"          // of products to UCloud
 	AuditedCall           Object = "call"          // that was refused, or failed
 )

@@ -233,6 +233,16 @@ func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes, own bool) er
 				continue
 			}
 		}
+		// What is still as the catalogue had it has yet to be changed by us.
+		if nf, there := l.byID(row.NodeID); there && samePlace(f.Spec, nf.Spec) {
+			spreading, err := tx.Spreading(f.ID, region)
+			if err != nil {
+				return err
+			}
+			if spreading {
+				continue
+			}
+		}
 		event := flavor.Event{Type: flavor.NodeDrifted, Flavor: f.ID, Name: f.Name, Region: region}
 		d := flavor.Drift{FlavorID: row.FlavorID, Region: region, Kind: flavor.Differs, NodeID: row.NodeID, Created: row.Created, FoundAt: m.now()}
 		if nf, there := l.byID(row.NodeID); there {

@@ -104,6 +104,9 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 		m.log.WarnContext(ctx, "what came of an operation is not written down yet", "operation", o.ID, "region", n.Region, "error", noted.Error())
 	case !mine:
 		m.log.WarnContext(ctx, "an attempt has ended that was cancelled meanwhile, or that another process has taken over", "operation", o.ID, "region", n.Region)
+	case o.Kind == flavor.Spread && n.State == flavor.Failed:
+		// Until now that the node is not as the catalogue has it was to be expected.
+		m.recompare(ctx, o.FlavorID)
 	}
 	m.turned()
 }

@@ -450,3 +450,50 @@ func TestAnOwnersDELETEOvertakesAnInstall(t *testing.T) {
 		}
 	}
 }
+
+// A node that a change of its flavor has yet to reach is nobody's deed: that it is
+// as it was is no drift, and no event.
+func TestWhatIsYetToBeChangedIsNoDrift(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+		t.Fatal(err)
+	}
+	w.cloud.Fault("Trento", simstack.Fault{Kind: simstack.ServerError, Method: http.MethodPut})
+	if _, err := w.ChangePromoted(t.Context(), manager, f.ID, flavor.Patch{Description: new("now told")}); err == nil {
+		t.Fatal("this tests nothing")
+	}
+	drift := func() []flavor.Drift {
+		t.Helper()
+		if _, err := w.Flavors(t.Context(), manager, Filter{Fresh: true}); err != nil {
+			t.Fatal(err)
+		}
+		cat, err := w.store.CatalogueNow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cat.Drift
+	}
+	if d := drift(); len(d) > 0 {
+		t.Errorf("while it waits to be changed: %+v", d)
+	}
+	// Where it cannot be changed any more, it has drifted.
+	w.cloud.ClearFaults()
+	w.cloud.Fault("Trento", simstack.Fault{Kind: simstack.Conflict, Method: http.MethodPut})
+	if err := w.store.Write(t.Context(), func(tx *store.Tx) error { return tx.ReleaseAll() }); err != nil {
+		t.Fatal(err)
+	}
+	due, err := w.store.DueNodes(t.Context(), 1, nil)
+	if err != nil || len(due) != 1 {
+		t.Fatalf("%+v, %v", due, err)
+	}
+	if taken, err := w.store.TakeNode(t.Context(), &due[0], w.Claim()); err != nil || !taken {
+		t.Fatal(taken, err)
+	}
+	if err := w.CarryOut(t.Context(), due[0]); err == nil {
+		t.Fatal("this tests nothing")
+	}
+	if cat, err := w.store.CatalogueNow(t.Context()); err != nil || len(cat.Drift) != 1 {
+		t.Errorf("once it cannot be changed: %+v, %v", cat.Drift, err)
+	}
+}

@@ -221,6 +221,14 @@ func (tx *Tx) Begun(flavorID, region string) (begun int, err error) {
 	return begun, tx.wrap(err, "reading what was begun in %s", region)
 }
 
+// Spreading says whether a change of the flavor has yet to reach region.
+func (tx *Tx) Spreading(flavorID, region string) (bool, error) {
+	var n int
+	err := tx.db.Raw("SELECT COUNT(*) FROM operation_nodes n JOIN operations o ON o.id = n.operation_id "+
+		"WHERE n.region = ? AND n.state IN ? AND o.flavor_id = ? AND o.kind = ?", region, open, flavorID, string(flavor.Spread)).Scan(&n).Error
+	return n > 0, tx.wrap(err, "reading what is to be changed in %s", region)
+}
+
 // Unlisting are the flavors that are being removed from everywhere, by id.
 func (tx *Tx) Unlisting() (ids []string, err error) {
 	err = tx.db.Model(&operationRow{}).Where("kind = ? AND state = ?", string(flavor.Unlist), string(flavor.Running)).Pluck("flavor_id", &ids).Error
@@ -357,16 +365,35 @@ func (tx *Tx) ReleaseAll() error {
 	return tx.wrap(err, "releasing what is open")
 }
 
-// CancelOperation cancels those nodes of an operation that wait, in these regions.
+// CancelOperation cancels those nodes of an operation that wait, in these regions;
+// the audit tells of each.
 func (tx *Tx) CancelOperation(id string, regions []string) error {
-	return tx.cancelNodes(waiting, "operation_id = ? AND region IN ?", id, regions)
+	cancelled, err := tx.cancelNodes(waiting, "operation_id = ? AND region IN ?", id, regions)
+	if err != nil || len(cancelled) == 0 {
+		return err
+	}
+	o, err := tx.Operation(id)
+	if err != nil {
+		return err
+	}
+	for _, region := range cancelled {
+		err = tx.Audit(flavor.AuditEntry{
+			Object: flavor.AuditedOperation, Flavor: o.FlavorID, Region: region, Outcome: flavor.Success,
+			Before: map[string]string{"state": string(flavor.Waiting)}, After: map[string]string{"state": string(flavor.Cancelled)},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // CancelInstalls cancels what is to be installed of a flavor in region, also where
 // somebody is at it: his node is Cancelled then.
 func (tx *Tx) CancelInstalls(flavorID, region string) error {
-	return tx.cancelNodes(open, "region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
+	_, err := tx.cancelNodes(open, "region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
 		region, flavorID, []flavor.OperationKind{flavor.Install, flavor.Repair})
+	return err
 }
 
 // Node is what is wanted of region by an operation; CodeNotFound where that is
@@ -383,29 +410,34 @@ func (tx *Tx) Node(operation, region string) (flavor.OperationNode, error) {
 	return row.node(), tx.wrap(found.Error, "reading what is wanted of %s", region)
 }
 
-// cancelNodes cancels the nodes in these states where the condition says.
-func (tx *Tx) cancelNodes(states []string, where string, args ...any) error {
+// cancelNodes cancels the nodes in these states where the condition says, and tells
+// their regions.
+func (tx *Tx) cancelNodes(states []string, where string, args ...any) (regions []string, err error) {
 	if err := tx.ready(true); err != nil {
-		return err
+		return nil, err
 	}
 	var found []nodeRow
 	if err := tx.rows().Where("state IN ?", states).Where(where, args...).Find(&found).Error; err != nil {
-		return tx.wrap(err, "finding what is to be cancelled")
+		return nil, tx.wrap(err, "finding what is to be cancelled")
 	}
 	for _, row := range found {
 		if _, err := tx.lock(&operationRow{}, "id", row.OperationID); err != nil { // as EndNode does
-			return err
+			return nil, err
 		}
 		set := tx.db.Model(&nodeRow{}).Where("operation_id = ? AND region = ? AND state = ?", row.OperationID, row.Region, row.State).
 			Updates(map[string]any{"state": string(flavor.Cancelled), "updated_at": micros(tx.s.now())})
 		if set.Error != nil {
-			return tx.wrap(set.Error, "cancelling what is wanted of %s", row.Region)
+			return nil, tx.wrap(set.Error, "cancelling what is wanted of %s", row.Region)
+		}
+		if set.RowsAffected == 0 {
+			continue // begun, or ended, since
 		}
 		if err := tx.turn(row.OperationID); err != nil {
-			return err
+			return nil, err
 		}
+		regions = append(regions, row.Region)
 	}
-	return nil
+	return regions, nil
 }
 
 // DropOperations forgets operations that somebody asked for and that ended before

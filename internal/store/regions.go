@@ -287,5 +287,8 @@ func (tx *Tx) DeleteRegion(name string) error {
 	if gone.Error != nil {
 		return tx.wrap(gone.Error, "removing region %s", name)
 	}
-	return cmp.Or(tx.cancelNodes(waiting, "region = ?", name), tx.Event(flavor.Event{Type: flavor.RegionForgotten, Region: name}))
+	if _, err := tx.cancelNodes(waiting, "region = ?", name); err != nil {
+		return err
+	}
+	return tx.Event(flavor.Event{Type: flavor.RegionForgotten, Region: name})
 }

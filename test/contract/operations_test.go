@@ -504,13 +504,18 @@ func operationsOfRegionsDown(t *testing.T, s *setup) {
 			return failedOnce(o, region) && failedOnce(o, second) && o.in(t, trento).State == "succeeded"
 		})
 		// An owner cancels what is his, and sees no more.
+		var cancelling *answer
 		eventually(t, "the owner's node is cancelled", func() bool {
-			owner.delete(t, path).want(t, 204)
+			cancelling = owner.delete(t, path).want(t, 204)
 			return owner.get(t, path).want(t, 200).operation(t).State == "cancelled"
 		})
 		o := manager.get(t, path).want(t, 200).operation(t)
 		if o.in(t, region).State != "cancelled" || o.State != "running" || o.in(t, second).State == "cancelled" {
 			t.Errorf("after the owner's DELETE: %+v", o)
+		}
+		lines, told := manager.of(t, cancelling)
+		if !slices.Equal(told, []string{"operation " + region + " success"}) || lines[0].Flavor != made.ID || lines[0].After["state"] != "cancelled" {
+			t.Errorf("the audit tells %q: %+v", told, lines)
 		}
 		eventually(t, "the rest is cancelled", func() bool {
 			manager.delete(t, path).want(t, 204)
