@@ -357,12 +357,11 @@ func (everybody) Authenticate(context.Context, identity.Credential) (flavor.Prin
 	return manager, nil
 }
 
-// work does what serve does, engine and all, at an address, until stop. What those
-// that died before it had begun has come to its end by then: whoever asks sooner may
-// be told of a half-made flavor that is in the way.
+// work does what serve does, engine and all, at an address, until stop. The claims of
+// those that died before it have run out by then; what they had begun has not ended.
 func (q *process) work(t *testing.T) (address string, stop func()) {
 	t.Helper()
-	if err := q.settle(t.Context(), func() error { return q.later(t.Context()) }); err != nil {
+	if err := q.later(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
