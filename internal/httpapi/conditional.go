@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/keyed"
 )
 
 // etag is a strong tag over exactly these bytes.
@@ -95,47 +93,19 @@ const everybody = 1 << 30
 
 // resourceLocks keeps a change with a condition apart from all other changes of
 // the same resource in this process; changes without one run side by side.
-type resourceLocks struct {
-	mu    sync.Mutex
-	locks map[string]*resourceLock
-}
+type resourceLocks struct{ *keyed.Semaphores[string] }
 
-type resourceLock struct {
-	*semaphore.Weighted
-	users int
-}
+func newResourceLocks() resourceLocks { return resourceLocks{keyed.New[string](everybody)} }
 
-func (l *resourceLocks) lock(ctx context.Context, resource string, alone bool) (release func(), err error) {
-	l.mu.Lock()
-	if l.locks == nil {
-		l.locks = map[string]*resourceLock{}
-	}
-	lock, ok := l.locks[resource]
-	if !ok {
-		lock = &resourceLock{Weighted: semaphore.NewWeighted(everybody)}
-		l.locks[resource] = lock
-	}
-	lock.users++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if lock.users--; lock.users == 0 {
-			delete(l.locks, resource)
-		}
-	}
+func (l resourceLocks) lock(ctx context.Context, resource string, alone bool) (release func(), err error) {
 	weight := int64(1)
 	if alone {
 		weight = everybody
 	}
-	if err := lock.Acquire(ctx, weight); err != nil {
-		leave()
+	if release, err = l.Acquire(ctx, resource, weight); err != nil {
 		return nil, fmt.Errorf("while waiting for another change of the same resource: %w", err)
 	}
-	return func() {
-		lock.Release(weight)
-		leave()
-	}, nil
+	return release, nil
 }
 
 // representation answers a GET with a body whose tag is known, or with 304.

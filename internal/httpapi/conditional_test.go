@@ -113,8 +113,8 @@ func TestLostUpdate(t *testing.T) {
 	if won != 1 {
 		t.Errorf("%d changed the same state", won)
 	}
-	if len(s.resource.locks) != 0 {
-		t.Errorf("%d locks are left", len(s.resource.locks))
+	if left := s.resource.Keys(); left != 0 {
+		t.Errorf("%d locks are left", left)
 	}
 }
 
@@ -133,7 +133,7 @@ func TestChangesRunSideBySide(t *testing.T) {
 }
 
 func TestLockEndsWithItsCaller(t *testing.T) {
-	var l resourceLocks
+	l := newResourceLocks()
 	release, err := l.lock(context.Background(), "a", true)
 	if err != nil {
 		t.Fatal(err)
@@ -149,8 +149,8 @@ func TestLockEndsWithItsCaller(t *testing.T) {
 		other()
 	}
 	release()
-	if len(l.locks) != 0 {
-		t.Errorf("%d locks are left", len(l.locks))
+	if left := l.Keys(); left != 0 {
+		t.Errorf("%d locks are left", left)
 	}
 }
 

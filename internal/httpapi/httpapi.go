@@ -202,7 +202,7 @@ func New(cfg Config) *Server {
 		cfg: cfg, echo: echo.New(), proxies: cfg.TrustedProxies, cors: newCORS(cfg.AllowOrigins),
 		listings:          newRenderedListings(maxListings),
 		readHeaderTimeout: readHeaderTimeout, bodyTimeout: bodyTimeout, writeTimeout: writeTimeout,
-		streams: newStreams(), streaming: ourStreaming,
+		resource: newResourceLocks(), streams: newStreams(), streaming: ourStreaming,
 	}
 	s.vary = varyOf(s.cors)
 	if s.cfg.UCloud == nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/glue2"
+	"github.com/flavorsync/flavorsync/internal/keyed"
 	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
 )
@@ -83,7 +84,7 @@ type Market struct {
 
 	working sync.WaitGroup // looks, which may outlast the request
 
-	locks   keyedLock // by region and flavor: one writer in this process
+	locks   *keyed.Semaphores[string] // by region and flavor: one writer in this process
 	flights flights
 	turns   turns
 
@@ -103,7 +104,7 @@ func New(cfg Config) *Market {
 		now: time.Now, newID: uuid.NewString, random: rand.Float64, instance: uuid.NewString(), work: make(chan struct{}, 1),
 		pricing: cfg.Pricing, category: cfg.Category, provider: cfg.Provider, glue2: cfg.GLUE2,
 		keepAudit: cfg.KeepAudit, refusals: newRefusals(),
-		slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
+		locks: keyed.New[string](1), slow: make(chan struct{}, max(1, cmp.Or(cfg.MaxInFlight, 32)/2)),
 	}
 }
 
@@ -201,51 +202,4 @@ func several(what string, nodes []flavor.NodeError) error {
 	e := flavor.Errorf(worst.Code, "%s: %s", what, worst.Message)
 	e.Cause, e.Nodes = worst.Cause, nodes
 	return e
-}
-
-// keyedLock is a mutex for each key in use.
-type keyedLock struct {
-	mu   sync.Mutex
-	held map[string]*heldLock
-}
-
-type heldLock struct {
-	turn    chan struct{}
-	waiters int
-}
-
-// lock waits for key, or for the end of ctx; call the func to release it.
-func (l *keyedLock) lock(ctx context.Context, key string) (func(), error) {
-	l.mu.Lock()
-	if l.held == nil {
-		l.held = map[string]*heldLock{}
-	}
-	h := l.held[key]
-	if h == nil {
-		h = &heldLock{turn: make(chan struct{}, 1)}
-		l.held[key] = h
-	}
-	h.waiters++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if h.waiters--; h.waiters == 0 {
-			delete(l.held, key)
-		}
-	}
-	select {
-	case h.turn <- struct{}{}:
-		return func() { <-h.turn; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
-}
-
-// taken says whether somebody holds key, or waits for it.
-func (l *keyedLock) taken(key string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.held[key] != nil
 }

@@ -39,7 +39,7 @@ func (m *Market) writing(ctx context.Context, region, name string) (*writer, err
 		return flavor.Errorf(flavor.CodeUnreachable, "%s: another write of %q there did not end in time: %w", region, name, err)
 	}
 	key := placeOf(region, name)
-	release, err := m.locks.lock(ctx, key)
+	release, err := m.locks.Acquire(ctx, key, 1)
 	if err != nil {
 		return nil, busy(err)
 	}
@@ -72,8 +72,8 @@ func leaseOf(key string) string {
 // is found of it there may be half of what he does.
 func (m *Market) beingWritten(tx *store.Tx, region, name string) (bool, error) {
 	key := placeOf(region, name)
-	if m.locks.taken(key) || m.sole {
-		return m.locks.taken(key), nil
+	if taken := m.locks.Users(key) > 0; taken || m.sole {
+		return taken, nil
 	}
 	return tx.Leased(leaseOf(key))
 }

@@ -134,7 +134,7 @@ func (f *fakeCloud) clouds(t *testing.T, change ...func(*Config)) *Clouds {
 		clouds.Close()
 		discreet(t, logged.String())
 		allFree(t, clouds.slots)
-		noTurns(t, &clouds.turns)
+		noTurns(t, clouds.turns)
 	})
 	return clouds
 }
@@ -157,7 +157,7 @@ func allFree(t *testing.T, s *slots) {
 		release()
 	}
 	// A call leaves its region's lane just after it gave back its slots.
-	for kept := s.kept(); kept != 0; kept = s.kept() {
+	for kept := s.regions.Keys(); kept != 0; kept = s.regions.Keys() {
 		if ctx.Err() != nil {
 			t.Fatalf("the slots of %d regions are kept", kept)
 		}
@@ -165,20 +165,11 @@ func allFree(t *testing.T, s *slots) {
 	}
 }
 
-// kept counts the regions whose slots are held or wanted.
-func (s *slots) kept() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.lanes)
-}
-
 // noTurns sees that nothing is kept of any creation. Close first.
-func noTurns(t *testing.T, turns *turns) {
+func noTurns(t *testing.T, turns turns) {
 	t.Helper()
-	turns.mu.Lock()
-	defer turns.mu.Unlock()
-	if len(turns.queues) != 0 {
-		t.Errorf("the queues of %d creations are kept", len(turns.queues))
+	if kept := turns.Keys(); kept != 0 {
+		t.Errorf("the turns of %d creations are kept", kept)
 	}
 }
 

@@ -90,6 +90,7 @@ func New(cfg Config) *Clouds {
 		}),
 		slots:  newSlots(cfg.MaxInFlight, cfg.PerRegion),
 		logins: newSlots(maxLogins, maxLogins),
+		turns:  newTurns(),
 		now:    time.Now,
 	}
 	// New fails for a size below 1 only.

@@ -302,7 +302,7 @@ func simulated(t *testing.T, opts simstack.Options, change ...func(*Config)) (*s
 		clouds.Close()
 		s.ClearFaults()
 		allFree(t, clouds.slots)
-		noTurns(t, &clouds.turns)
+		noTurns(t, clouds.turns)
 	})
 	return s, clouds, flavor.Region{
 		Name: "R", KeystoneURL: s.KeystoneURL(), Username: "operator", Password: "operator-secret", Tenant: "operators",

@@ -3,8 +3,9 @@ package openstack
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
+
+	"github.com/flavorsync/flavorsync/internal/keyed"
 )
 
 // slots bounds the HTTP calls in flight: to each region, and over all of them.
@@ -12,20 +13,12 @@ import (
 type slots struct {
 	all       chan struct{}
 	perRegion int
+	regions   *keyed.Semaphores[string]
 	waiting   atomic.Int64 // for one to come free
-
-	mu    sync.Mutex
-	lanes map[string]*lane
-}
-
-// lane is the slots of one region, kept as long as somebody holds or wants one.
-type lane struct {
-	calls chan struct{}
-	users int
 }
 
 func newSlots(all, perRegion int) *slots {
-	return &slots{all: make(chan struct{}, all), perRegion: perRegion, lanes: make(map[string]*lane)}
+	return &slots{all: make(chan struct{}, all), perRegion: perRegion, regions: keyed.New[string](int64(perRegion))}
 }
 
 // busyError says that no slot came free in time. It wraps the context's error.
@@ -51,45 +44,20 @@ func (s *slots) acquire(ctx context.Context, region string) (release func(), err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	l := s.enter(region)
 	s.waiting.Add(1)
 	defer s.waiting.Add(-1)
-	select {
-	case l.calls <- struct{}{}:
-	case <-ctx.Done():
-		s.leave(region, l)
-		return nil, &busyError{region: true, limit: s.perRegion, cause: ctx.Err()}
+	leave, err := s.regions.Acquire(ctx, region, 1)
+	if err != nil {
+		return nil, &busyError{region: true, limit: s.perRegion, cause: err}
 	}
 	select {
 	case s.all <- struct{}{}:
 	case <-ctx.Done():
-		<-l.calls
-		s.leave(region, l)
+		leave()
 		return nil, &busyError{limit: cap(s.all), cause: ctx.Err()}
 	}
 	return func() {
 		<-s.all
-		<-l.calls
-		s.leave(region, l)
+		leave()
 	}, nil
-}
-
-func (s *slots) enter(region string) *lane {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l, ok := s.lanes[region]
-	if !ok {
-		l = &lane{calls: make(chan struct{}, s.perRegion)}
-		s.lanes[region] = l
-	}
-	l.users++
-	return l
-}
-
-func (s *slots) leave(region string, l *lane) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l.users--; l.users == 0 {
-		delete(s.lanes, region)
-	}
 }

@@ -2,87 +2,46 @@ package openstack
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
+
+	"github.com/flavorsync/flavorsync/internal/keyed"
 )
 
 // turns lets one at a time create a flavor under an id in a region. The undo of
 // a creation whose answer was lost would else meet the flavor of the next one,
 // and delete it.
-type turns struct {
-	mu     sync.Mutex
-	queues map[place]*queue
-}
+type turns struct{ *keyed.Semaphores[place] }
 
-// place is where a flavor is created. An empty id has no queue: Nova chooses
-// one that nobody else knows.
+func newTurns() turns { return turns{keyed.New[place](1)} }
+
+// place is where a flavor is created. An empty id is no place to wait for: Nova
+// chooses one that nobody else knows.
 type place struct{ region, id string }
-
-// queue is who creates at a place, kept as long as somebody does or wants to.
-type queue struct {
-	first chan struct{} // holds what the one whose turn it is put in
-	users int
-}
 
 // turn is held by a creation and its undo: the last to release it ends it.
 type turn struct {
-	turns   *turns
-	at      place
-	queue   *queue
-	holders int // turns.mu
+	end     func()
+	holders atomic.Int32
 }
 
 // take waits for the turn at a place, until ctx ends.
-func (t *turns) take(ctx context.Context, at place) (*turn, error) {
-	mine := &turn{turns: t, at: at, holders: 1}
+func (t turns) take(ctx context.Context, at place) (*turn, error) {
+	mine := &turn{end: func() {}}
+	mine.holders.Store(1)
 	if at.id == "" {
 		return mine, nil
 	}
-	mine.queue = t.enter(at)
-	select {
-	case mine.queue.first <- struct{}{}:
-		return mine, nil
-	case <-ctx.Done():
-		t.leave(at, mine.queue)
-		return nil, ctx.Err()
+	var err error
+	if mine.end, err = t.Acquire(ctx, at, 1); err != nil {
+		return nil, err
 	}
+	return mine, nil
 }
 
-func (t *turn) share() {
-	t.turns.mu.Lock()
-	defer t.turns.mu.Unlock()
-	t.holders++
-}
+func (t *turn) share() { t.holders.Add(1) }
 
 func (t *turn) release() {
-	t.turns.mu.Lock()
-	t.holders--
-	over := t.holders == 0 && t.queue != nil
-	t.turns.mu.Unlock()
-	if over {
-		<-t.queue.first
-		t.turns.leave(t.at, t.queue)
-	}
-}
-
-func (t *turns) enter(at place) *queue {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	q, ok := t.queues[at]
-	if !ok {
-		q = &queue{first: make(chan struct{}, 1)}
-		if t.queues == nil {
-			t.queues = make(map[place]*queue)
-		}
-		t.queues[at] = q
-	}
-	q.users++
-	return q
-}
-
-func (t *turns) leave(at place, q *queue) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if q.users--; q.users == 0 {
-		delete(t.queues, at)
+	if t.holders.Add(-1) == 0 {
+		t.end()
 	}
 }

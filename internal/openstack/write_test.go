@@ -191,12 +191,7 @@ func TestCreateWaitsForTheUndo(t *testing.T) {
 	<-deleting
 
 	waiting := func(n int) func() bool {
-		return func() bool {
-			clouds.turns.mu.Lock()
-			defer clouds.turns.mu.Unlock()
-			q := clouds.turns.queues[place{"R", "new"}]
-			return q != nil && q.users == n
-		}
+		return func() bool { return clouds.turns.Users(place{"R", "new"}) == n }
 	}
 	errs := make(chan error, 2)
 	again := func(ctx context.Context) {
