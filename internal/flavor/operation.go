@@ -12,6 +12,7 @@ const (
 	Repair  OperationKind = "repair"  // the node that we created is as the catalogue has it
 	Spread  OperationKind = "change"  // the catalogue's flavor was changed, and so is the node that we created
 	Unlist  OperationKind = "delete"  // it is nowhere, and then not in the catalogue
+	Undo    OperationKind = "undo"    // what an install that failed has left there is gone
 )
 
 // Origin is why there is an operation.

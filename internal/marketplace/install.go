@@ -144,7 +144,7 @@ func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region)
 	if flavor.CodeOf(err) == flavor.CodeNotFound {
 		return nil
 	}
-	if err != nil || !halfMade(f, nf) {
+	if err != nil || f.Equal(nf.Spec) || !halfMade(f, nf) {
 		return err
 	}
 	err = w.surely(ctx, func() error { return compute.Delete(ctx, f.ID) })

@@ -68,3 +68,43 @@ func TestWhatAFailedInstallLeftIsFinishedWhenAskedAgain(t *testing.T) {
 		}
 	}
 }
+
+// What a failed install left, and could not undo, is removed when its region lets
+// us; once somebody has asked again and has it, it stays.
+func TestWhatAFailedInstallLeftIsRemoved(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		w := newWorld(t, 2*time.Second, "Trento")
+		f := w.promoted(t, "x")
+		for _, broken := range []simstack.Fault{
+			{Service: simstack.Nova, Kind: simstack.ServerError, Method: "POST", Path: "/flavors/"},
+			{Service: simstack.Nova, Kind: simstack.ServerError, Method: "DELETE"},
+		} {
+			w.cloud.Fault("Trento", broken)
+		}
+		if _, err := w.install(t.Context(), manager, f.ID, "Trento"); flavor.CodeOf(err) != flavor.CodeUnreachable {
+			t.Fatal(err)
+		}
+		w.cloud.ClearFaults()
+		if left := w.cloud.Flavors("Trento"); len(left) != 1 || len(left[0].ExtraSpecs) > 0 {
+			t.Fatalf("this tests nothing: %+v", left)
+		}
+		if again {
+			if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		due, err := w.store.DueNodes(t.Context(), 9, nil)
+		if err != nil || len(due) != 1 || due[0].Operation.Kind != flavor.Undo {
+			t.Fatalf("%+v, %v", due, err)
+		}
+		if taken, err := w.store.TakeNode(t.Context(), &due[0], w.Claim()); err != nil || !taken {
+			t.Fatal(taken, err)
+		}
+		if err := w.CarryOut(t.Context(), due[0]); err != nil {
+			t.Error(err)
+		}
+		if left := w.cloud.Flavors("Trento"); again && (len(left) != 1 || !left[0].Equal(f.Spec)) || !again && len(left) > 0 {
+			t.Errorf("asked again: %v: %+v", again, left)
+		}
+	}
+}

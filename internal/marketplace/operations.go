@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
+	"github.com/flavorsync/flavorsync/internal/openstack"
 	"github.com/flavorsync/flavorsync/internal/store"
 )
 
@@ -87,9 +88,21 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 		}
 	}
 	var mine bool
+	left := errors.Is(err, openstack.ErrLeft)
 	noted := m.store.Write(ctx, func(tx *store.Tx) error {
-		if mine, err = tx.EndNode(o.ID, n, in); err != nil || !mine {
+		if mine, err = tx.EndNode(o.ID, n, in); err != nil {
 			return err
+		}
+		if left && (!mine || n.State == flavor.Failed) {
+			// Nobody is going to finish it.
+			undo := operation(flavor.Undo, flavor.Principal{Provider: o.Provider, ID: o.Caller}, flavor.Flavor{ID: o.FlavorID, Spec: flavor.Spec{Name: o.Name}}, nil)
+			undo.Nodes = []flavor.OperationNode{{Region: n.Region, State: flavor.Waiting}}
+			if _, err := tx.InsertOperation(undo, 0); err != nil {
+				return err
+			}
+		}
+		if !mine {
+			return nil
 		}
 		if n.State == flavor.Failed {
 			return tx.Event(flavor.Event{Type: flavor.NodeFailed, Flavor: o.FlavorID, Name: o.Name, Region: n.Region, Message: n.LastError})
@@ -109,6 +122,9 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 		m.recompare(ctx, o.FlavorID)
 	}
 	m.turned()
+	if left {
+		m.wake()
+	}
 }
 
 // dropUnlisted takes a flavor out of the catalogue when the last of its nodes has
@@ -199,8 +215,11 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 	if err != nil {
 		return err
 	}
-	if d.Operation.Kind == flavor.Spread {
+	switch d.Operation.Kind {
+	case flavor.Spread:
 		return m.spreadTo(ctx, f, r)
+	case flavor.Undo:
+		return m.takeBack(ctx, f, r)
 	}
 	l := m.lookAt(ctx, r, whole)
 	if l.err != nil {

@@ -18,6 +18,10 @@ import (
 	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
+// ErrLeft says that a flavor which was created may still be there without its extra
+// specs: whoever wanted it is to remove it, or to finish it.
+var ErrLeft = errors.New("a part of the flavor may be left")
+
 // Create makes f with its description and extra specs, or nothing: where the
 // extra specs fail, the flavor is deleted again, also when ctx has ended
 // meanwhile. An empty id lets Nova choose one. The answer is the flavor as Nova
@@ -26,6 +30,8 @@ import (
 //
 // Where Nova did not say whether it made the flavor (it hung, or broke off) and
 // no extra specs are wanted, it may be there, whole.
+//
+// Where it cannot be removed the error is ErrLeft.
 //
 // One at a time creates a flavor under an id: a second one waits until the
 // first is made or undone, also where that is undone behind its caller's back.
@@ -62,12 +68,15 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 		return raw
 	})
 	if err != nil {
-		if ours && maybeDone(raw) {
-			c.undo(ctx, turn, f.ID, func(there flavor.NovaFlavor) bool {
-				bare := f.Spec.Clone()
-				bare.ExtraSpecs = nil
-				return bare.Equal(there.Spec)
-			})
+		if ours && maybeDone(raw) && !c.undo(ctx, turn, f.ID, func(there flavor.NovaFlavor) bool {
+			bare := f.Spec.Clone()
+			bare.ExtraSpecs = nil
+			return bare.Equal(there.Spec)
+		}) {
+			failed, _ := errors.AsType[*flavor.Error](err)
+			told := *failed
+			told.Cause = errors.Join(ErrLeft, told.Cause)
+			err = &told
 		}
 		return flavor.NovaFlavor{}, err
 	}
@@ -83,6 +92,7 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 			told.Message += "; the flavor is removed again"
 		} else {
 			told.Message += fmt.Sprintf("; the flavor could not be removed yet: if %s still lists it, with the id %q and without extra specs, delete it", c.region, created.ID)
+			told.Cause = errors.Join(ErrLeft, told.Cause)
 		}
 		if told.Code == flavor.CodeNotFound {
 			// It vanished under our hands: that is no 404 of the caller's.

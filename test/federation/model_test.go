@@ -172,8 +172,6 @@ type model struct {
 	own   map[pair][]flavor.NovaFlavor
 	loose map[string]bool // names of which a failure may have left something, for somebody to see to
 	told  []string
-	// withdrawn are installs that somebody waited for, and that failed.
-	withdrawn map[pair]bool
 }
 
 // The time limits of a region: the short one is for sequences in which some hang.
@@ -189,7 +187,6 @@ func newModel(ctx context.Context, seed uint64, keyset string, empty []byte) (*m
 		random: rand.New(rand.NewPCG(seed, 2)), cloud: simstack.New(simstack.Options{Regions: allRegions}),
 		wants: map[pair]want{}, created: map[pair]bool{}, drifted: map[pair]bool{}, refused: map[pair]bool{}, retired: map[string]bool{},
 		own: map[pair][]flavor.NovaFlavor{}, loose: map[string]bool{},
-		withdrawn: map[pair]bool{},
 	}
 	m.sole = m.random.IntN(2) == 0
 	m.hangs = m.random.IntN(25) == 0
@@ -403,8 +400,6 @@ func (m *model) installIn(ctx context.Context, later bool) error {
 		}
 		if err == nil {
 			delete(m.refused, p)
-		} else if !later {
-			m.withdrawn[p] = true
 		}
 		if _, listed := m.catalogued(ctx, f); !listed {
 			m.wants[p] = either // its last region was forgotten, and may have it as its own
@@ -569,6 +564,10 @@ func (m *model) removeRegion(ctx context.Context) error {
 		return nil
 	}
 	r, force := m.region(), m.random.IntN(4) == 0
+	pending := map[string]bool{}
+	for _, f := range m.flavors {
+		pending[f.id] = !f.promoted && m.pending(ctx, f)
+	}
 	err := m.q.market.DeleteInfrastructure(ctx, manager, r, force)
 	m.note(err, "forget %s, by force: %v", r, force)
 	if err == nil {
@@ -578,6 +577,11 @@ func (m *model) removeRegion(ctx context.Context) error {
 			delete(m.refused, p)
 			delete(m.created, p)
 			delete(m.drifted, p)
+			if pending[f.id] { // with its last node it leaves the catalogue
+				for _, r := range m.regions {
+					m.wants[pair{f.id, r}] = either
+				}
+			}
 		}
 	}
 	return nil
@@ -767,11 +771,13 @@ func (m *model) rest(ctx context.Context) error {
 	if err := m.begin(ctx); err != nil {
 		return err
 	}
-	if err := m.q.exec(ctx, "UPDATE looks SET due = 0"); err != nil {
-		return err
-	}
-	if err := m.q.settle(ctx, func() error { return m.q.later(ctx) }); err != nil {
-		return err
+	for range 2 { // what was written meanwhile overtook the look
+		if err := m.q.exec(ctx, "UPDATE looks SET due = 0"); err != nil {
+			return err
+		}
+		if err := m.q.settle(ctx, func() error { return m.q.later(ctx) }); err != nil {
+			return err
+		}
 	}
 	if m.hangs {
 		m.Timeout = impatient
@@ -832,7 +838,6 @@ func (m *model) compareRegion(ctx context.Context, cat *store.Catalogue, r strin
 			return wrong("%s is wanted, and not there", f.name)
 		case expected == absent && byID[f.id].ID != "":
 			return wrong("%s is not wanted, and there", f.name)
-		case m.withdrawn[p]: // as far as its region let us
 		case expected == either && listed && byID[f.id].ID != "" && !whole && !m.drifted[p] && !drifted:
 			return wrong("%s is there by half", f.name)
 		}
