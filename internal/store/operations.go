@@ -376,24 +376,54 @@ func (tx *Tx) CancelOperation(id string, regions []string) error {
 	if err != nil {
 		return err
 	}
-	for _, region := range cancelled {
+	for _, row := range cancelled {
 		err = tx.Audit(flavor.AuditEntry{
-			Object: flavor.AuditedOperation, Flavor: o.FlavorID, Region: region, Outcome: flavor.Success,
+			Object: flavor.AuditedOperation, Flavor: o.FlavorID, Region: row.Region, Outcome: flavor.Success,
 			Before: map[string]string{"state": string(flavor.Waiting)}, After: map[string]string{"state": string(flavor.Cancelled)},
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	return tx.undo(cancelled)
 }
 
 // CancelInstalls cancels what is to be installed of a flavor in region, also where
 // somebody is at it: his node is Cancelled then.
 func (tx *Tx) CancelInstalls(flavorID, region string) error {
-	_, err := tx.cancelNodes(open, "region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
+	cancelled, err := tx.cancelNodes(open, "region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
 		region, flavorID, []flavor.OperationKind{flavor.Install, flavor.Repair})
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.undo(cancelled)
+}
+
+// undo has gone what the earlier attempts at these nodes of installs, which nobody
+// makes any more, may have left. Whoever is at one of them sees to his own.
+func (tx *Tx) undo(cancelled []nodeRow) error {
+	for _, row := range cancelled {
+		begun := row.Attempts
+		if row.State == string(flavor.Running) {
+			begun--
+		}
+		if begun == 0 {
+			continue
+		}
+		o, err := tx.Operation(row.OperationID)
+		if err != nil {
+			return err
+		}
+		if o.Kind != flavor.Install {
+			continue
+		}
+		o.ID, o.Kind, o.Origin = "", flavor.Undo, flavor.Asked
+		o.Nodes = []flavor.OperationNode{{Region: row.Region, State: flavor.Waiting}}
+		if _, err := tx.InsertOperation(o, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Node is what is wanted of region by an operation; CodeNotFound where that is
@@ -411,8 +441,8 @@ func (tx *Tx) Node(operation, region string) (flavor.OperationNode, error) {
 }
 
 // cancelNodes cancels the nodes in these states where the condition says, and tells
-// their regions.
-func (tx *Tx) cancelNodes(states []string, where string, args ...any) (regions []string, err error) {
+// which, as they were.
+func (tx *Tx) cancelNodes(states []string, where string, args ...any) (cancelled []nodeRow, err error) {
 	if err := tx.ready(true); err != nil {
 		return nil, err
 	}
@@ -435,9 +465,9 @@ func (tx *Tx) cancelNodes(states []string, where string, args ...any) (regions [
 		if err := tx.turn(row.OperationID); err != nil {
 			return nil, err
 		}
-		regions = append(regions, row.Region)
+		cancelled = append(cancelled, row)
 	}
-	return regions, nil
+	return cancelled, nil
 }
 
 // DropOperations forgets operations that somebody asked for and that ended before
