@@ -71,6 +71,14 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, a attemp
 		return m.finish(ctx, w, compute, f, nf, row, a)
 	}
 	if conflict := l.conflict(f); conflict != nil {
+		var undoing bool
+		err := m.store.Read(ctx, func(tx *store.Tx) (err error) {
+			undoing, err = tx.Pending(flavor.Undo, f.ID, row.Region)
+			return err
+		})
+		if err == nil && undoing {
+			return flavor.Errorf(flavor.CodeUnreachable, "%s: what an earlier install of %q has left there is removed first; try again later", row.Region, f.Name)
+		}
 		return conflict
 	}
 	if err := m.begin(ctx, inNova{region: row.Region, id: f.ID, after: f.Spec.Audited()}); err != nil {
@@ -102,6 +110,7 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, a attemp
 		if undo := compute.Delete(undoing, row.NodeID); undo != nil {
 			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
 			m.done(ctx, inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()})
+			err = openstack.Left(err, created.Spec)
 		} else {
 			w.hasNot(row.NodeID)
 		}
@@ -132,8 +141,8 @@ func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, own int, ag
 }
 
 // takeBack deletes what an attempt to install f has left in a region, where it is
-// not to be finished.
-func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region) error {
+// not to be finished: a part of f, or what has this fingerprint.
+func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region, left string) error {
 	w, err := m.writing(ctx, r.Name, f.Name)
 	if err != nil {
 		return err
@@ -144,7 +153,7 @@ func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region)
 	if flavor.CodeOf(err) == flavor.CodeNotFound {
 		return nil
 	}
-	if err != nil || f.Equal(nf.Spec) || !halfMade(f, nf) {
+	if err != nil || f.Equal(nf.Spec) || !halfMade(f, nf) && fingerprint(nf.Spec) != left || m.isNoted(ctx, f.ID, r.Name) {
 		return err
 	}
 	err = w.surely(ctx, func() error { return compute.Delete(ctx, f.ID) })
@@ -299,6 +308,13 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 	})
 	w.noted = err == nil
 	return err
+}
+
+// isNoted says whether f is installed in region, as far as is known. Where the
+// database does not tell, it is: that is the careful answer.
+func (m *Market) isNoted(ctx context.Context, id, region string) bool {
+	cat, err := m.store.CatalogueNow(ctx)
+	return err != nil || slices.ContainsFunc(cat.Installed(id), func(i flavor.Installation) bool { return i.Region == region })
 }
 
 // created says whether we created f's node in region. Where the database does

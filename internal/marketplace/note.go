@@ -235,7 +235,7 @@ func (m *Market) noteFound(tx *store.Tx, l *look, found foundNodes, own bool) er
 		}
 		// What is still as the catalogue had it has yet to be changed by us.
 		if nf, there := l.byID(row.NodeID); there && samePlace(f.Spec, nf.Spec) {
-			spreading, err := tx.Spreading(f.ID, region)
+			spreading, err := tx.Pending(flavor.Spread, f.ID, region)
 			if err != nil {
 				return err
 			}

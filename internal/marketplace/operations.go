@@ -88,15 +88,15 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 		}
 	}
 	var mine bool
-	left := errors.Is(err, openstack.ErrLeft)
+	leftover, left := errors.AsType[*openstack.LeftError](err)
+	unwanted := n.State == flavor.Failed || errors.Is(err, errChangedMeanwhile)
 	noted := m.store.Write(ctx, func(tx *store.Tx) error {
 		if mine, err = tx.EndNode(o.ID, n, in); err != nil {
 			return err
 		}
-		if left && (!mine || n.State == flavor.Failed) {
-			// Nobody is going to finish it.
+		if left && (!mine || unwanted) { // else the next attempt finishes it
 			undo := operation(flavor.Undo, flavor.Principal{Provider: o.Provider, ID: o.Caller}, flavor.Flavor{ID: o.FlavorID, Spec: flavor.Spec{Name: o.Name}}, nil)
-			undo.Nodes = []flavor.OperationNode{{Region: n.Region, State: flavor.Waiting}}
+			undo.Nodes = []flavor.OperationNode{{Region: n.Region, State: flavor.Waiting, Input: fingerprint(leftover.Spec)}}
 			if _, err := tx.InsertOperation(undo, 0); err != nil {
 				return err
 			}
@@ -208,6 +208,8 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 	switch {
 	case !ok && removes:
 		return nil
+	case !ok && d.Operation.Kind == flavor.Undo:
+		f = flavor.Flavor{ID: d.Operation.FlavorID, Spec: flavor.Spec{Name: d.Operation.Name}}
 	case !ok:
 		return flavor.Conflict("%s: %q was deleted from the catalogue meanwhile", d.Node.Region, d.Operation.Name)
 	}
@@ -219,7 +221,7 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 	case flavor.Spread:
 		return m.spreadTo(ctx, f, r)
 	case flavor.Undo:
-		return m.takeBack(ctx, f, r)
+		return m.takeBack(ctx, f, r, d.Node.Input)
 	}
 	l := m.lookAt(ctx, r, whole)
 	if l.err != nil {
@@ -233,7 +235,7 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 	}
 	if _, there := l.node(f); !there && f.Retired {
 		if _, left := m.left(ctx, f, l, 1, d.Node.Attempts > 1); left {
-			if err := m.takeBack(ctx, f, l.region); err != nil {
+			if err := m.takeBack(ctx, f, l.region, ""); err != nil {
 				return err
 			}
 		}

@@ -122,11 +122,17 @@ func (m *Market) lacks(cat *store.Catalogue, f flavor.Flavor, region string) (fl
 // input tells what an attempt would be made from.
 func input(f flavor.Flavor, l *flavor.Look) string {
 	sum := sha256.New()
-	fields := f.Spec.Audited()
+	fmt.Fprintf(sum, "%s %s %d", fingerprint(f.Spec), l.Region, l.Version)
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// fingerprint tells specs apart, in 64 characters.
+func fingerprint(s flavor.Spec) string {
+	sum := sha256.New()
+	fields := s.Audited()
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		fmt.Fprintf(sum, "%q=%q\n", key, fields[key])
 	}
-	fmt.Fprintf(sum, "%s %d", l.Region, l.Version)
 	return hex.EncodeToString(sum.Sum(nil))
 }
 

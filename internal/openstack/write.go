@@ -18,9 +18,34 @@ import (
 	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
-// ErrLeft says that a flavor which was created may still be there without its extra
-// specs: whoever wanted it is to remove it, or to finish it.
-var ErrLeft = errors.New("a part of the flavor may be left")
+// LeftError says that a flavor which was created, and is not wanted, may still be
+// there: whoever wanted it is to remove it.
+type LeftError struct {
+	Spec flavor.Spec // what it was created as
+}
+
+func (e *LeftError) Error() string { return "the flavor may be left there" }
+
+// Left is err, which is a *flavor.Error, and that spec may be left.
+func Left(err error, spec flavor.Spec) error {
+	failed, ok := errors.AsType[*flavor.Error](err)
+	if !ok {
+		return errors.Join(err, &LeftError{spec})
+	}
+	told := *failed
+	told.Cause = &LeftError{spec}
+	if failed.Cause != nil {
+		told.Cause = errors.Join(failed.Cause, told.Cause)
+	}
+	return &told
+}
+
+// bare is what f is first, before it gets its extra specs.
+func bare(f flavor.NovaFlavor) flavor.Spec {
+	s := f.Spec.Clone()
+	s.ExtraSpecs = nil
+	return s
+}
 
 // Create makes f with its description and extra specs, or nothing: where the
 // extra specs fail, the flavor is deleted again, also when ctx has ended
@@ -31,7 +56,7 @@ var ErrLeft = errors.New("a part of the flavor may be left")
 // Where Nova did not say whether it made the flavor (it hung, or broke off) and
 // no extra specs are wanted, it may be there, whole.
 //
-// Where it cannot be removed the error is ErrLeft.
+// Where it cannot be removed the error is a LeftError.
 //
 // One at a time creates a flavor under an id: a second one waits until the
 // first is made or undone, also where that is undone behind its caller's back.
@@ -68,15 +93,9 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 		return raw
 	})
 	if err != nil {
-		if ours && maybeDone(raw) && !c.undo(ctx, turn, f.ID, func(there flavor.NovaFlavor) bool {
-			bare := f.Spec.Clone()
-			bare.ExtraSpecs = nil
-			return bare.Equal(there.Spec)
-		}) {
-			failed, _ := errors.AsType[*flavor.Error](err)
-			told := *failed
-			told.Cause = errors.Join(ErrLeft, told.Cause)
-			err = &told
+		is := func(there flavor.NovaFlavor) bool { return bare(f).Equal(there.Spec) }
+		if ours && maybeDone(raw) && !c.undo(ctx, turn, f.ID, is) {
+			err = Left(err, bare(f))
 		}
 		return flavor.NovaFlavor{}, err
 	}
@@ -87,16 +106,19 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 	specs.write, specs.flavorID = true, created.ID
 	if err := c.addSpecs(ctx, specs, created.ID, f.ExtraSpecs); err != nil {
 		failed, _ := errors.AsType[*flavor.Error](err)
-		told := *failed
+		told, left := *failed, false
 		if c.undo(ctx, turn, created.ID, nil) {
 			told.Message += "; the flavor is removed again"
 		} else {
 			told.Message += fmt.Sprintf("; the flavor could not be removed yet: if %s still lists it, with the id %q and without extra specs, delete it", c.region, created.ID)
-			told.Cause = errors.Join(ErrLeft, told.Cause)
+			left = true
 		}
 		if told.Code == flavor.CodeNotFound {
 			// It vanished under our hands: that is no 404 of the caller's.
 			told.Code = flavor.CodeConflict
+		}
+		if left {
+			return flavor.NovaFlavor{}, Left(&told, bare(f))
 		}
 		return flavor.NovaFlavor{}, &told
 	}

@@ -221,12 +221,15 @@ func (tx *Tx) Begun(flavorID, region string) (begun int, err error) {
 	return begun, tx.wrap(err, "reading what was begun in %s", region)
 }
 
-// Spreading says whether a change of the flavor has yet to reach region.
-func (tx *Tx) Spreading(flavorID, region string) (bool, error) {
+// Pending says whether an operation of that kind on the flavor is open in region.
+func (tx *Tx) Pending(kind flavor.OperationKind, flavorID, region string) (bool, error) {
+	if err := tx.ready(false); err != nil {
+		return false, err
+	}
 	var n int
 	err := tx.db.Raw("SELECT COUNT(*) FROM operation_nodes n JOIN operations o ON o.id = n.operation_id "+
-		"WHERE n.region = ? AND n.state IN ? AND o.flavor_id = ? AND o.kind = ?", region, open, flavorID, string(flavor.Spread)).Scan(&n).Error
-	return n > 0, tx.wrap(err, "reading what is to be changed in %s", region)
+		"WHERE n.region = ? AND n.state IN ? AND o.flavor_id = ? AND o.kind = ?", region, open, flavorID, string(kind)).Scan(&n).Error
+	return n > 0, tx.wrap(err, "reading what is pending in %s", region)
 }
 
 // Unlisting are the flavors that are being removed from everywhere, by id.
