@@ -241,6 +241,10 @@ func (m *Market) attempt(ctx context.Context, d store.Due) error {
 		}
 		return retired(f.Name)
 	}
+	// What was refused before it was written down is not cancelled by that.
+	if d.Operation.Origin != flavor.Asked && cat.Refuses(f.ID, r.Name) {
+		return flavor.Conflict("%s: its owner does not want %q there", r.Name, f.Name)
+	}
 	return m.install(ctx, f, l, attemptAt(d))
 }
 

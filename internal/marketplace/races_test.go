@@ -425,22 +425,9 @@ func TestAnOwnersDELETEOvertakesAnInstall(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				o := flavor.Operation{Kind: flavor.Install, Origin: origin, FlavorID: f.ID, Name: f.Name}
-				err := w.store.Write(t.Context(), func(tx *store.Tx) error {
-					return tx.Want(o, []flavor.OperationNode{{Region: "Trento", State: flavor.Waiting}})
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				due, err := w.store.DueNodes(t.Context(), 1, nil)
-				if err != nil || len(due) != 1 {
-					t.Fatalf("%+v, %v", due, err)
-				}
-				if taken, err := w.store.TakeNode(t.Context(), &due[0], w.Claim()); err != nil || !taken {
-					t.Fatal(taken, err)
-				}
+				due := w.wants(t, origin, f)
 				begun.Store(true)
-				if err := w.CarryOut(t.Context(), due[0]); flavor.CodeOf(err) != flavor.CodeConflict {
+				if err := w.CarryOut(t.Context(), due); flavor.CodeOf(err) != flavor.CodeConflict {
 					t.Errorf("the install: %v", err)
 				}
 				if left := w.cloud.Flavors("Trento"); len(left) > 0 || len(w.rows(t, f.ID)) > 0 {
@@ -449,6 +436,50 @@ func TestAnOwnersDELETEOvertakesAnInstall(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Nor does it come back where the policy wrote down its wish a moment after that
+// DELETE, from what it had read a moment before.
+func TestThePolicyIsLateForARefusal(t *testing.T) {
+	w := newWorld(t, 10*time.Second, "Trento")
+	w.policy = flavor.Policy{PolicyPart: flavor.PolicyPart{Install: new(true)}}
+	f := w.promoted(t, "x")
+	if err := w.DeleteFlavor(t.Context(), trento, f.ID, "Trento"); err != nil {
+		t.Fatal(err)
+	}
+	due := w.wants(t, flavor.Automatic, f)
+	if err := w.CarryOut(t.Context(), due); flavor.CodeOf(err) != flavor.CodeConflict {
+		t.Errorf("the install: %v", err)
+	}
+	if left := w.cloud.Flavors("Trento"); len(left) > 0 {
+		t.Errorf("Nova has %+v", left)
+	}
+}
+
+// wants is an install in Trento that is due, and taken.
+func (w world) wants(t *testing.T, origin flavor.Origin, f flavor.Flavor) store.Due {
+	t.Helper()
+	o := flavor.Operation{Kind: flavor.Install, Origin: origin, FlavorID: f.ID, Name: f.Name}
+	err := w.store.Write(t.Context(), func(tx *store.Tx) error {
+		return tx.Want(o, []flavor.OperationNode{{Region: "Trento", State: flavor.Waiting}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.due(t)
+}
+
+// due is the one thing that is due, taken.
+func (w world) due(t *testing.T) store.Due {
+	t.Helper()
+	due, err := w.store.DueNodes(t.Context(), 9, nil)
+	if err != nil || len(due) != 1 {
+		t.Fatalf("%+v, %v", due, err)
+	}
+	if taken, err := w.store.TakeNode(t.Context(), &due[0], w.Claim()); err != nil || !taken {
+		t.Fatal(taken, err)
+	}
+	return due[0]
 }
 
 // A node that a change of its flavor has yet to reach is nobody's deed: that it is
@@ -483,14 +514,7 @@ func TestWhatIsYetToBeChangedIsNoDrift(t *testing.T) {
 	if err := w.store.Write(t.Context(), func(tx *store.Tx) error { return tx.ReleaseAll() }); err != nil {
 		t.Fatal(err)
 	}
-	due, err := w.store.DueNodes(t.Context(), 1, nil)
-	if err != nil || len(due) != 1 {
-		t.Fatalf("%+v, %v", due, err)
-	}
-	if taken, err := w.store.TakeNode(t.Context(), &due[0], w.Claim()); err != nil || !taken {
-		t.Fatal(taken, err)
-	}
-	if err := w.CarryOut(t.Context(), due[0]); err == nil {
+	if err := w.CarryOut(t.Context(), w.due(t)); err == nil {
 		t.Fatal("this tests nothing")
 	}
 	if cat, err := w.store.CatalogueNow(t.Context()); err != nil || len(cat.Drift) != 1 {
