@@ -226,7 +226,7 @@ func failures(t *testing.T, s *setup) {
 		}
 		c.nova(t, c.regions[0]).create(t, flavorIn("one", "one"))
 		// A look of the engine's that is under way comes first, and takes as long.
-		within(t, 3*regionTimeout, "GET of all flavors with seven of eight regions hanging", func() {
+		within(t, 3*s.regionTimeout(), "GET of all flavors with seven of eight regions hanging", func() {
 			a := pr.as(s.manager).get(t, "/flavors", fresh).want(t, 200)
 			for _, region := range c.regions[1:] {
 				if !listed(a.header.Get("X-Flavorsync-Unreachable"), region) {
@@ -246,7 +246,7 @@ func failures(t *testing.T, s *setup) {
 		region := c.regions[0]
 		token := keystone(c.token(t, "operator"))
 		pr.as(s.user).get(t, "/regions/"+region+"/flavors", token).want(t, 200)
-		c.stack.Delay(region, regionTimeout/20)
+		c.stack.Delay(region, s.regionTimeout()/20)
 		counts := crowd(t, 16, func() *answer {
 			return pr.as(s.user).do(t, http.MethodGet, "/regions/"+region+"/flavors", nil, token)
 		})

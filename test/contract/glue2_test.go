@@ -396,14 +396,14 @@ func glue2(t *testing.T, s *setup) {
 	for _, kind := range []simstack.Kind{simstack.Refuse, simstack.ServerError, simstack.Unavailable, simstack.Nonsense, simstack.HTML, simstack.Cut, simstack.Denied, simstack.Hang} {
 		t.Run("a region that fails ("+string(kind)+") is 502, and named", func(t *testing.T) {
 			mend := c.stack.Fault(broken, simstack.Fault{Kind: kind})
-			within(t, 5*regionTimeout, "its document", func() {
+			within(t, 5*s.regionTimeout(), "its document", func() {
 				for _, as := range []client{user, manager, pr.as(s.owner(broken))} {
 					for _, f := range formats {
 						as.get(t, "/regions/"+broken+"/glue2", in(f)).want(t, 502).says(t, broken)
 					}
 				}
 			})
-			within(t, regionTimeout, "that of another", func() { user.get(t, path).want(t, 200) })
+			within(t, s.regionTimeout(), "that of another", func() { user.get(t, path).want(t, 200) })
 			mend()
 			eventually(t, "it has a document again", func() bool {
 				return user.get(t, "/regions/"+broken+"/glue2").wantOneOf(t, 200, 502).status == 200

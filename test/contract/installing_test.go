@@ -377,7 +377,7 @@ func severalNodes(t *testing.T, s *setup) {
 		for _, region := range c.regions[3:] {
 			c.stack.Fault(region, simstack.Fault{Kind: simstack.Hang})
 		}
-		within(t, 2*regionTimeout, "an install where two of five regions hang", func() {
+		within(t, 2*s.regionTimeout(), "an install where two of five regions hang", func() {
 			a := manager.put(t, "/flavors/"+made.ID, flavorOf("nodes", c.regions)).want(t, 502)
 			if told := a.failure(t).Nodes; len(told) != 2 {
 				t.Errorf("error.nodes is %+v", told)
@@ -412,7 +412,7 @@ func severalNodes(t *testing.T, s *setup) {
 		}
 		begun := time.Now()
 		manager.put(t, "/flavors/"+made.ID, flavorOf("nodes", c.regions)).want(t, 200)
-		if took := time.Since(begun); took > 2*regionTimeout {
+		if took := time.Since(begun); took > 2*s.regionTimeout() {
 			t.Errorf("six regions of 100 ms a call took %s", took)
 		}
 	})

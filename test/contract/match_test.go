@@ -270,7 +270,7 @@ func cpus(from, to int) map[string]any {
 func newStall(t *testing.T, s *setup) *stall {
 	t.Helper()
 	c := extra(t, "A", "B", "C")
-	pr := s.serve(t, with("engine", map[string]any{"region_timeout": regionTimeout.String(), "sweep_interval": "1h"}))
+	pr := s.serve(t, with("engine", map[string]any{"region_timeout": s.regionTimeout().String(), "sweep_interval": "1h"}))
 	c.register(t, s, pr)
 	return &stall{product: pr, t: t, cloud: c, manager: pr.as(s.manager), n: unique(), a: c.regions[0], b: c.regions[1], c: c.regions[2]}
 }

@@ -794,7 +794,7 @@ func products(t *testing.T, s *setup) {
 	})
 
 	t.Run("nothing of it calls a cloud", func(t *testing.T) {
-		pr := s.serve(t, with("engine", map[string]any{"region_timeout": regionTimeout.String(), "sweep_interval": "1h"}))
+		pr := s.serve(t, with("engine", map[string]any{"region_timeout": s.regionTimeout().String(), "sweep_interval": "1h"}))
 		c := extra(t, "uncalled")
 		c.register(t, s, pr)
 		manager, n := pr.as(s.manager), unique()

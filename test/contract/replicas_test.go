@@ -33,7 +33,7 @@ func startReplicas(t *testing.T, regions int, dsns ...string) *replicas {
 	t.Helper()
 	r := &replicas{setup: &setup{database: "mysql"}}
 	options := func(i int) []option {
-		all := []option{with("engine", map[string]any{"region_timeout": regionTimeout.String(), "sweep_interval": "2s"})}
+		all := []option{with("engine", map[string]any{"region_timeout": r.regionTimeout().String(), "sweep_interval": "2s"})}
 		if len(dsns) > 0 {
 			all = append(all, with("database", map[string]any{"driver": "mysql", "dsn": dsns[i]}))
 		}

@@ -26,8 +26,14 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// regionTimeout is engine.region_timeout of every server under test.
-const regionTimeout = 2 * time.Second
+// regionTimeout is engine.region_timeout of every server under test. Real Novas share
+// their processors with all other tests.
+func (s *setup) regionTimeout() time.Duration {
+	if s.real {
+		return 5 * time.Second
+	}
+	return 2 * time.Second
+}
 
 // patience bounds every wait for something that must happen.
 const patience = 60 * time.Second
@@ -150,7 +156,7 @@ func (s *setup) serve(t *testing.T, options ...option) *product {
 		"credentials_keyset": filepath.Join(dir, "keyset.json"),
 		"outgoing":           map[string]any{"allow_http": true, "allow_networks": []string{"127.0.0.0/8"}},
 		"limits":             map[string]any{"requests_per_second": 0, "failed_logins_per_minute": 0},
-		"engine":             map[string]any{"region_timeout": regionTimeout.String()},
+		"engine":             map[string]any{"region_timeout": s.regionTimeout().String()},
 		"identity": []any{
 			map[string]any{"type": "keyrock", "url": s.idm.url},
 			map[string]any{"type": "accounts", "users": []any{
