@@ -98,23 +98,30 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, a attemp
 	if err != nil {
 		return err
 	}
-	w.has(created)
-	row.NodeID, row.Created = created.ID, true
-	err = m.putInstallation(ctx, w, f, row, a)
-	if code := flavor.CodeOf(err); code == flavor.CodeNotFound || code == flavor.CodeConflict {
-		undoing := context.WithoutCancel(ctx)
-		if err := w.sure(undoing); err != nil {
-			return err // another process has found what is there, it may be, and counts on it
-		}
-		// The flavor or the region was deleted or changed meanwhile: the node goes.
-		if undo := compute.Delete(undoing, row.NodeID); undo != nil {
-			m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
-			m.done(ctx, inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()})
-			err = openstack.Left(err, created.Spec)
-		} else {
-			w.hasNot(row.NodeID)
-		}
+	return m.made(ctx, w, compute, f, created, row, a)
+}
+
+// made notes that a has created nf as f, or deletes it again where that is not
+// wanted any more.
+func (m *Market) made(ctx context.Context, w *writer, compute *openstack.Compute, f flavor.Flavor, nf flavor.NovaFlavor, row flavor.Installation, a attempt) error {
+	w.has(nf)
+	row.NodeID, row.Created = nf.ID, true
+	err := m.putInstallation(ctx, w, f, row, a)
+	if code := flavor.CodeOf(err); code != flavor.CodeNotFound && code != flavor.CodeConflict {
+		return err
 	}
+	undoing := context.WithoutCancel(ctx)
+	if err := w.sure(undoing); err != nil {
+		return err // another process has found what is there, it may be, and counts on it
+	}
+	// The flavor or the region was deleted or changed meanwhile, or the node is not
+	// wanted: it goes.
+	if undo := compute.Delete(undoing, row.NodeID); undo != nil {
+		m.log.ErrorContext(ctx, "a flavor is left in a region without its catalogue flavor", "region", row.Region, "id", row.NodeID, "error", undo.Error())
+		m.done(ctx, inNova{region: row.Region, id: row.NodeID, after: f.Spec.Audited()})
+		return openstack.Left(err, nf.Spec)
+	}
+	w.hasNot(row.NodeID)
 	return err
 }
 
@@ -184,9 +191,7 @@ func (m *Market) finish(ctx context.Context, w *writer, compute *openstack.Compu
 		return err
 	}
 	nf.Spec = f.Spec
-	w.has(nf)
-	row.NodeID, row.Created = nf.ID, true
-	return m.putInstallation(ctx, w, f, row, a)
+	return m.made(ctx, w, compute, f, nf, row, a)
 }
 
 // afterConflict finds out what Nova's 409 on creating f was about: the node's
@@ -221,7 +226,8 @@ func blindTo(region string, nf flavor.NovaFlavor, name string) error {
 var errChangedMeanwhile = errors.New("the catalogue has another flavor now")
 
 // putInstallation notes that a region has f, if f is still what the catalogue
-// has, and, where we created it, a still wants it there. A row that says so already stays as it is.
+// has, and, where we created it, a still wants it there. A row that says so already
+// stays as it is.
 func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor, row flavor.Installation, a attempt) error {
 	err := m.store.Write(context.WithoutCancel(ctx), func(tx *store.Tx) error {
 		if err := w.hold(tx); err != nil {
@@ -241,8 +247,10 @@ func (m *Market) putInstallation(ctx context.Context, w *writer, f flavor.Flavor
 		if row.Created && now.Retired {
 			return retired(now.Name)
 		}
-		if err := a.wanted(tx, f); err != nil && row.Created {
-			return err
+		if row.Created {
+			if err := a.wanted(tx, f); err != nil {
+				return err
+			}
 		}
 		if err := noteRepaired(tx, now, row.Region); err != nil {
 			return err

@@ -457,7 +457,7 @@ func (tx *Tx) cancelNodes(states []string, where string, args ...any) (cancelled
 		if _, err := tx.lock(&operationRow{}, "id", row.OperationID); err != nil { // as EndNode does
 			return nil, err
 		}
-		set := tx.db.Model(&nodeRow{}).Where("operation_id = ? AND region = ? AND state = ?", row.OperationID, row.Region, row.State).
+		set := tx.db.Model(&nodeRow{}).Where("operation_id = ? AND region = ? AND state IN ?", row.OperationID, row.Region, states).
 			Updates(map[string]any{"state": string(flavor.Cancelled), "updated_at": micros(tx.s.now())})
 		if set.Error != nil {
 			return nil, tx.wrap(set.Error, "cancelling what is wanted of %s", row.Region)
