@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/flavorsync/flavorsync/internal/flavor"
 	"github.com/flavorsync/flavorsync/internal/openstack"
@@ -147,9 +148,19 @@ func (m *Market) left(ctx context.Context, f flavor.Flavor, l *look, own int, ag
 	return nf, begun > own && err == nil
 }
 
+// markOf tells what an attempt to create a flavor with that spec may have left, with
+// or without its extra specs, in 64 characters.
+func markOf(s flavor.Spec) string {
+	bare := s.Clone()
+	bare.ExtraSpecs = nil
+	return shortMark(s) + shortMark(bare)
+}
+
+func shortMark(s flavor.Spec) string { return fingerprint(s)[:32] }
+
 // takeBack deletes what an attempt to install f has left in a region, where it is
-// not to be finished: a part of f, or what has this fingerprint.
-func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region, left string) error {
+// not to be finished: a part of f, or what that mark tells of.
+func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region, mark string) error {
 	w, err := m.writing(ctx, r.Name, f.Name)
 	if err != nil {
 		return err
@@ -160,8 +171,11 @@ func (m *Market) takeBack(ctx context.Context, f flavor.Flavor, r flavor.Region,
 	if flavor.CodeOf(err) == flavor.CodeNotFound {
 		return nil
 	}
-	if err != nil || f.Equal(nf.Spec) || !halfMade(f, nf) && fingerprint(nf.Spec) != left || m.isNoted(ctx, f.ID, r.Name) {
+	if err != nil || f.Equal(nf.Spec) || m.isNoted(ctx, f.ID, r.Name) {
 		return err
+	}
+	if !halfMade(f, nf) && !strings.Contains(mark, shortMark(nf.Spec)) {
+		return nil
 	}
 	err = w.surely(ctx, func() error { return compute.Delete(ctx, f.ID) })
 	if err == nil || flavor.CodeOf(err) == flavor.CodeNotFound {

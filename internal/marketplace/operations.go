@@ -89,14 +89,13 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 	}
 	var mine bool
 	leftover, left := errors.AsType[*openstack.LeftError](err)
-	unwanted := n.State == flavor.Failed || errors.Is(err, errChangedMeanwhile)
 	noted := m.store.Write(ctx, func(tx *store.Tx) error {
 		if mine, err = tx.EndNode(o.ID, n, in); err != nil {
 			return err
 		}
-		if left && (!mine || unwanted) { // else the next attempt finishes it
+		if left {
 			undo := operation(flavor.Undo, flavor.Principal{Provider: o.Provider, ID: o.Caller}, flavor.Flavor{ID: o.FlavorID, Spec: flavor.Spec{Name: o.Name}}, nil)
-			undo.Nodes = []flavor.OperationNode{{Region: n.Region, State: flavor.Waiting, Input: fingerprint(leftover.Spec)}}
+			undo.Nodes = []flavor.OperationNode{{Region: n.Region, State: flavor.Waiting, Input: markOf(leftover.Spec)}}
 			if _, err := tx.InsertOperation(undo, 0); err != nil {
 				return err
 			}

@@ -18,10 +18,10 @@ import (
 	"github.com/flavorsync/flavorsync/internal/outgoing"
 )
 
-// LeftError says that a flavor which was created, and is not wanted, may still be
-// there: whoever wanted it is to remove it.
+// LeftError says that a flavor which was to be created, and then was not, may still
+// be there: whoever wanted it is to remove it.
 type LeftError struct {
-	Spec flavor.Spec // what it was created as
+	Spec flavor.Spec // what it was to be: it may be without its extra specs
 }
 
 func (e *LeftError) Error() string { return "the flavor may be left there" }
@@ -38,13 +38,6 @@ func Left(err error, spec flavor.Spec) error {
 		told.Cause = errors.Join(failed.Cause, told.Cause)
 	}
 	return &told
-}
-
-// bare is what f is first, before it gets its extra specs.
-func bare(f flavor.NovaFlavor) flavor.Spec {
-	s := f.Spec.Clone()
-	s.ExtraSpecs = nil
-	return s
 }
 
 // Create makes f with its description and extra specs, or nothing: where the
@@ -93,9 +86,11 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 		return raw
 	})
 	if err != nil {
-		is := func(there flavor.NovaFlavor) bool { return bare(f).Equal(there.Spec) }
+		bare := f.Spec.Clone()
+		bare.ExtraSpecs = nil
+		is := func(there flavor.NovaFlavor) bool { return bare.Equal(there.Spec) }
 		if ours && maybeDone(raw) && !c.undo(ctx, turn, f.ID, is) {
-			err = Left(err, bare(f))
+			err = Left(err, f.Spec)
 		}
 		return flavor.NovaFlavor{}, err
 	}
@@ -118,7 +113,7 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 			told.Code = flavor.CodeConflict
 		}
 		if left {
-			return flavor.NovaFlavor{}, Left(&told, bare(f))
+			return flavor.NovaFlavor{}, Left(&told, f.Spec)
 		}
 		return flavor.NovaFlavor{}, &told
 	}

@@ -392,8 +392,8 @@ func (m *model) installIn(ctx context.Context, later bool) error {
 		switch {
 		case err != nil || m.drifted[p] || m.wants[p] == either:
 			m.wants[p] = either
-		case m.conflicts(f, r) && later:
-			m.wants[p] = either // the region could not be asked, and refuses it later
+		case (m.conflicts(f, r) || m.retired[f.id]) && later:
+			m.wants[p] = either // the region could not be asked, and it is refused later
 		default:
 			m.created[p] = m.created[p] || m.wants[p] == absent
 			m.wants[p] = present
