@@ -235,7 +235,7 @@ func events(t *testing.T, s *setup) {
 	if s.database == "mysql" {
 		t.Run("replicas tell of what the others do", func(t *testing.T) {
 			one := s.serve(t)
-			other := &product{config: one.config, database: one.database, log: newLogBuffer()}
+			other := &product{command: one.command, config: one.config, database: one.database, log: newLogBuffer()}
 			other.run(t)
 			t.Cleanup(func() { other.terminate(t) })
 			here, there := one.as(s.user).follow(t, ""), other.as(s.user).follow(t, "")

@@ -399,6 +399,10 @@ func tokensStayHome(t *testing.T, s *setup) {
 
 	t.Run("it is validated once and no new token is made of it", func(t *testing.T) {
 		manager.post(t, "/infrastructures", c.infrastructure(region)).want(t, 201)
+		// The engine has looked at it, as the service account.
+		eventually(t, "it is seen", func() bool {
+			return manager.get(t, "/infrastructures/"+region).want(t, 200).infrastructure(t).Status.State == "up"
+		})
 		own, _ := c.authenticate(t, "operator", true)
 		c.stack.ForgetRequests()
 		for range 5 {

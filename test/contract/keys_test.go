@@ -16,7 +16,7 @@ import (
 // keys runs flavorsync keys with the server's configuration, beside the server.
 func (pr *product) keys(t *testing.T, args ...string) (output string, err error) {
 	t.Helper()
-	cmd := exec.Command(binary, append([]string{"keys", "--config", pr.config}, args...)...)
+	cmd := exec.Command(pr.command, append([]string{"keys", "--config", pr.config}, args...)...)
 	cmd.Env = environment()
 	text, err := cmd.CombinedOutput()
 	if leaked := secrets.in(text); leaked != "" {

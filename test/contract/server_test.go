@@ -263,7 +263,7 @@ func server(t *testing.T, s *setup) {
 		if err := os.WriteFile(pr.config+".bad", bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(binary, "serve", "--config", pr.config+".bad")
+		cmd := exec.Command(pr.command, "serve", "--config", pr.config+".bad")
 		cmd.Env = environment()
 		output, err := cmd.CombinedOutput()
 		if err == nil {

@@ -92,6 +92,7 @@ func (s *setup) registerAll(t *testing.T, pr *product) {
 
 // product is one running `flavorsync serve` with its database and its log.
 type product struct {
+	command  string // its path
 	url      string
 	config   string // path of its configuration
 	database string // name of its MariaDB database, "" with SQLite
@@ -166,7 +167,10 @@ func (s *setup) serve(t *testing.T, options ...option) *product {
 			}},
 		},
 	}
-	pr := &product{config: filepath.Join(dir, "flavorsync.yaml"), log: newLogBuffer()}
+	pr := &product{command: binary, config: filepath.Join(dir, "flavorsync.yaml"), log: newLogBuffer()}
+	if s.real {
+		pr.command = quick
+	}
 	if s.database == "mysql" {
 		pr.database = createDatabase(t)
 		config["database"] = map[string]any{"driver": "mysql", "dsn": mysqlDSN(t, pr.database)}
@@ -187,7 +191,7 @@ func (pr *product) replica(t *testing.T, options ...option) *product {
 	if err := json.Unmarshal(text, &config); err != nil {
 		t.Fatal(err)
 	}
-	other := &product{config: filepath.Join(t.TempDir(), "flavorsync.yaml"), database: pr.database, log: newLogBuffer()}
+	other := &product{command: pr.command, config: filepath.Join(t.TempDir(), "flavorsync.yaml"), database: pr.database, log: newLogBuffer()}
 	other.begin(t, config, options)
 	return other
 }
@@ -226,7 +230,7 @@ func (pr *product) becomes(t *testing.T, only string) {
 // beside is another process on the database of pr, that does only that part.
 func (pr *product) beside(t *testing.T, only string) *product {
 	t.Helper()
-	other := &product{config: pr.config, log: newLogBuffer(), only: only}
+	other := &product{command: pr.command, config: pr.config, log: newLogBuffer(), only: only}
 	other.run(t)
 	t.Cleanup(func() {
 		other.terminate(t)
@@ -242,7 +246,7 @@ func (pr *product) run(t *testing.T) {
 	if pr.only != "" {
 		args = append(args, "--only", pr.only)
 	}
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(pr.command, args...)
 	cmd.Env = environment()
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -251,7 +255,7 @@ func (pr *product) run(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = writer, writer
 	listening := make(chan string, 1)
 	if err := cmd.Start(); err != nil {
-		t.Fatalf("starting %s serve: %v", binary, err)
+		t.Fatalf("starting %s serve: %v", pr.command, err)
 	}
 	writer.Close()
 	p := &process{cmd: cmd, exited: make(chan struct{})}
