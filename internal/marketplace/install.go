@@ -52,12 +52,17 @@ func (m *Market) install(ctx context.Context, f flavor.Flavor, l *look, a attemp
 	}
 	row := flavor.Installation{FlavorID: f.ID, Region: l.region.Name}
 	compute := m.clouds.Service(l.region).Undoing(w.undoing)
-	// Since the look whoever wrote here before may have taken back what it saw.
-	if nf, there := l.node(f); there {
-		switch now, err := compute.Get(ctx, nf.ID); {
+	// Since the look whoever wrote here before may have taken back what it saw, or
+	// finished it.
+	seen, there := l.node(f)
+	if !there {
+		seen, there = l.byID(f.ID)
+	}
+	if there {
+		switch now, err := compute.Get(ctx, seen.ID); {
 		case err != nil && flavor.CodeOf(err) != flavor.CodeNotFound:
 			return err
-		case err != nil || !f.Equal(now.Spec):
+		case err != nil || !now.Equal(seen.Spec):
 			if l = m.ask(ctx, l.region); l.err != nil {
 				return l.err
 			}

@@ -105,3 +105,25 @@ func TestWhatAFailedInstallLeftIsRemoved(t *testing.T) {
 		}
 	}
 }
+
+// What was left may be removed while the next attempt, which has seen it, waits for
+// its turn: it is made anew then.
+func TestWhatWasLeftIsRemovedUnderTheNextAttempt(t *testing.T) {
+	w := newWorld(t, 2*time.Second, "Trento")
+	f := w.promoted(t, "x")
+	half := flavor.NovaFlavor{ID: f.ID, Spec: f.Spec.Clone(), IsPublic: true}
+	half.ExtraSpecs = nil
+	w.cloud.AddFlavor("Trento", half)
+	r, err := w.region(t.Context(), "Trento")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := w.ask(t.Context(), r)
+	w.cloud.DeleteFlavor("Trento", f.ID)
+	if err := w.Market.install(t.Context(), f, l, attempt{again: true}); err != nil {
+		t.Error(err)
+	}
+	if there := w.cloud.Flavors("Trento"); len(there) != 1 || !there[0].Equal(f.Spec) {
+		t.Errorf("Nova has %+v", there)
+	}
+}
