@@ -26,7 +26,9 @@ import (
 )
 
 var (
-	seed      = flag.Uint64("seed", 0, "of the first random sequence; 0 is another each time")
+	// The same each time: a change does not fail by the luck of another's seed. `make
+	// soak` looks for what these sequences do not find.
+	seed      = flag.Uint64("seed", 1, "of the first random sequence; 0 is another each time")
 	sequences = flag.Int("sequences", 1000, "how many random sequences are tried")
 )
 
