@@ -341,14 +341,22 @@ func (m *Market) removeNode(ctx context.Context, compute *openstack.Compute, f f
 // database does not tell, it is: that is the careful answer.
 func (m *Market) isNoted(ctx context.Context, id, region string) bool {
 	cat, err := m.store.CatalogueNow(ctx)
-	return err != nil || slices.ContainsFunc(cat.Installed(id), func(i flavor.Installation) bool { return i.Region == region })
+	if err != nil {
+		return true
+	}
+	_, installed := cat.InstalledIn(id, region)
+	return installed
 }
 
 // created says whether we created f's node in region. Where the database does
 // not tell, we did: that is the careful answer.
 func (m *Market) created(ctx context.Context, id, region string) bool {
 	cat, err := m.store.Catalogue(ctx)
-	return err != nil || slices.ContainsFunc(cat.Installed(id), func(i flavor.Installation) bool { return i.Region == region && i.Created })
+	if err != nil {
+		return true
+	}
+	i, _ := cat.InstalledIn(id, region)
+	return i.Created
 }
 
 // dropIfNowhere takes public flavors that are not promoted out of the catalogue

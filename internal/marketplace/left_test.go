@@ -32,6 +32,24 @@ func TestANodeThatIsChangedThroughUsIsNoneAtOnce(t *testing.T) {
 	}
 }
 
+// failsHalfWay has an install in Trento fail, and its undoing too.
+func (w world) failsHalfWay(t *testing.T, f flavor.Flavor) {
+	t.Helper()
+	for _, broken := range []simstack.Fault{
+		{Service: simstack.Nova, Kind: simstack.ServerError, Method: "POST", Path: "/flavors/"},
+		{Service: simstack.Nova, Kind: simstack.ServerError, Method: "DELETE"},
+	} {
+		w.cloud.Fault("Trento", broken)
+	}
+	if _, err := w.install(t.Context(), manager, f.ID, "Trento"); flavor.CodeOf(err) != flavor.CodeUnreachable {
+		t.Fatal(err)
+	}
+	w.cloud.ClearFaults()
+	if left := w.cloud.Flavors("Trento"); len(left) != 1 || len(left[0].ExtraSpecs) > 0 {
+		t.Fatalf("this tests nothing: %+v", left)
+	}
+}
+
 // An install that failed half-way, and whose undoing failed too, leaves a flavor
 // without its extra specs. Asking again finishes it; a flavor of that kind that
 // somebody made himself is a conflict, and left alone.
@@ -40,16 +58,7 @@ func TestWhatAFailedInstallLeftIsFinishedWhenAskedAgain(t *testing.T) {
 		w := newWorld(t, 2*time.Second, "Trento")
 		f := w.promoted(t, "x")
 		if ours {
-			for _, broken := range []simstack.Fault{
-				{Service: simstack.Nova, Kind: simstack.ServerError, Method: "POST", Path: "/flavors/"},
-				{Service: simstack.Nova, Kind: simstack.ServerError, Method: "DELETE"},
-			} {
-				w.cloud.Fault("Trento", broken)
-			}
-			if _, err := w.install(t.Context(), manager, f.ID, "Trento"); flavor.CodeOf(err) != flavor.CodeUnreachable {
-				t.Fatal(err)
-			}
-			w.cloud.ClearFaults()
+			w.failsHalfWay(t, f)
 		} else {
 			bare := flavor.NovaFlavor{ID: f.ID, Spec: f.Spec.Clone(), IsPublic: true}
 			bare.ExtraSpecs = nil
@@ -75,19 +84,7 @@ func TestWhatAFailedInstallLeftIsRemoved(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		w := newWorld(t, 2*time.Second, "Trento")
 		f := w.promoted(t, "x")
-		for _, broken := range []simstack.Fault{
-			{Service: simstack.Nova, Kind: simstack.ServerError, Method: "POST", Path: "/flavors/"},
-			{Service: simstack.Nova, Kind: simstack.ServerError, Method: "DELETE"},
-		} {
-			w.cloud.Fault("Trento", broken)
-		}
-		if _, err := w.install(t.Context(), manager, f.ID, "Trento"); flavor.CodeOf(err) != flavor.CodeUnreachable {
-			t.Fatal(err)
-		}
-		w.cloud.ClearFaults()
-		if left := w.cloud.Flavors("Trento"); len(left) != 1 || len(left[0].ExtraSpecs) > 0 {
-			t.Fatalf("this tests nothing: %+v", left)
-		}
+		w.failsHalfWay(t, f)
 		if again {
 			if _, err := w.install(t.Context(), manager, f.ID, "Trento"); err != nil {
 				t.Fatal(err)

@@ -63,16 +63,20 @@ func (m *Market) each(ctx context.Context, looks []*look, do func(context.Contex
 // workOff makes the first attempt of o at each of the looks, whose regions are
 // o's, and notes what came of it. retried says that what failed for a while is
 // wanted still.
-func (m *Market) workOff(ctx context.Context, o flavor.Operation, looks []*look, retried bool, do func(context.Context, *look, attempt) error) []flavor.NodeError {
+func (m *Market) workOff(ctx context.Context, o flavor.Operation, looks []*look, retried bool, do func(context.Context, *look) error) []flavor.NodeError {
 	return m.each(ctx, looks, func(ctx context.Context, l *look) error {
-		n := flavor.OperationNode{Region: l.region.Name, Attempts: 1}
 		err := l.err
 		if err == nil {
-			err = do(ctx, l, attempt{of: o.ID, node: n})
+			err = do(ctx, l)
 		}
-		m.endNode(ctx, o, n, err, retried)
+		m.endNode(ctx, o, first(l.region.Name), err, retried)
 		return err
 	})
+}
+
+// first is a node at which the first attempt is made.
+func first(region string) flavor.OperationNode {
+	return flavor.OperationNode{Region: region, Attempts: 1}
 }
 
 // endNode notes what came of an attempt at a node. Where that cannot be written
@@ -94,9 +98,7 @@ func (m *Market) endNode(ctx context.Context, o flavor.Operation, n flavor.Opera
 			return err
 		}
 		if left {
-			undo := operation(flavor.Undo, flavor.Principal{Provider: o.Provider, ID: o.Caller}, flavor.Flavor{ID: o.FlavorID, Spec: flavor.Spec{Name: o.Name}}, nil)
-			undo.Nodes = []flavor.OperationNode{{Region: n.Region, State: flavor.Waiting, Input: markOf(leftover.Spec)}}
-			if _, err := tx.InsertOperation(undo, 0); err != nil {
+			if err := tx.Undo(o, n.Region, markOf(leftover.Spec)); err != nil {
 				return err
 			}
 		}

@@ -297,7 +297,7 @@ func (m *Market) spread(ctx context.Context, f flavor.Flavor, o flavor.Operation
 			looks[i].region.Name = n.Region
 		}
 	}
-	return several("the catalogue is changed, but not every node", m.workOff(ctx, o, looks, true, func(ctx context.Context, l *look, _ attempt) error {
+	return several("the catalogue is changed, but not every node", m.workOff(ctx, o, looks, true, func(ctx context.Context, l *look) error {
 		return m.spreadTo(ctx, f, l.region)
 	}))
 }
@@ -317,13 +317,12 @@ func (m *Market) spreadTo(ctx context.Context, f flavor.Flavor, r flavor.Region)
 	if err != nil {
 		return err
 	}
-	rows := cat.Installed(f.ID)
-	i := slices.IndexFunc(rows, func(i flavor.Installation) bool { return i.Region == r.Name && i.Created })
-	if i < 0 {
+	row, _ := cat.InstalledIn(f.ID, r.Name)
+	if !row.Created {
 		return nil // it is no node any more
 	}
 	compute := m.clouds.Service(r)
-	nf, err := compute.Get(ctx, rows[i].NodeID)
+	nf, err := compute.Get(ctx, row.NodeID)
 	switch {
 	case flavor.CodeOf(err) == flavor.CodeNotFound:
 		return nil

@@ -72,7 +72,8 @@ func (m *Market) DeleteFlavor(ctx context.Context, p flavor.Principal, id, node 
 // until somebody deleted it.
 func noted(cat *store.Catalogue, id, region string) bool {
 	_, drifted := cat.DriftIn(id, region)
-	return drifted || slices.ContainsFunc(cat.Installed(id), func(i flavor.Installation) bool { return i.Region == region })
+	_, installed := cat.InstalledIn(id, region)
+	return drifted || installed
 }
 
 // refuse notes that p does not want f in region, where it would be installed by
@@ -141,10 +142,8 @@ func (m *Market) nodeID(ctx context.Context, f flavor.Flavor, l *look) (string, 
 	if err != nil {
 		return "", err
 	}
-	for _, i := range cat.Installed(f.ID) {
-		if i.Region == l.region.Name {
-			return i.NodeID, nil
-		}
+	if i, installed := cat.InstalledIn(f.ID, l.region.Name); installed {
+		return i.NodeID, nil
 	}
 	if d, drifted := cat.DriftIn(f.ID, l.region.Name); drifted {
 		return d.NodeID, nil
@@ -320,7 +319,7 @@ func (m *Market) uninstall(ctx context.Context, p flavor.Principal, f flavor.Fla
 	if err != nil {
 		return nil, err
 	}
-	return nodes, several("not removed everywhere; the flavor stays in the catalogue", m.workOff(ctx, o, targets, false, func(ctx context.Context, l *look, _ attempt) error {
+	return nodes, several("not removed everywhere; the flavor stays in the catalogue", m.workOff(ctx, o, targets, false, func(ctx context.Context, l *look) error {
 		nodeID, err := m.nodeID(ctx, f, l)
 		if err != nil {
 			return err

@@ -61,15 +61,19 @@ func (w *wish) in(tx *store.Tx, f flavor.Flavor) error {
 func (w *wish) grant(ctx context.Context, f flavor.Flavor) []flavor.NodeError {
 	m := w.m
 	lacking, having := w.lacking(f)
-	install := func(ctx context.Context, l *look, a attempt) error { return m.install(ctx, f, l, a) }
 	failed := m.each(ctx, having, func(ctx context.Context, l *look) error { return m.install(ctx, f, l, attempt{}) })
-	switch {
-	case w.operation == nil:
+	if w.operation == nil {
 		return failed
+	}
+	o := *w.operation
+	install := func(ctx context.Context, l *look) error {
+		return m.install(ctx, f, l, attempt{of: o.ID, node: first(l.region.Name)})
+	}
+	switch {
 	case !w.later:
-		return append(failed, m.workOff(ctx, *w.operation, lacking, false, install)...)
+		return append(failed, m.workOff(ctx, o, lacking, false, install)...)
 	case !m.answersOnly:
-		o, ctx := *w.operation, context.WithoutCancel(ctx)
+		ctx := context.WithoutCancel(ctx)
 		m.working.Go(func() { m.workOff(ctx, o, lacking, true, install) })
 	}
 	return failed

@@ -28,15 +28,9 @@ func (e *LeftError) Error() string { return "the flavor may be left there" }
 
 // Left is err, which is a *flavor.Error, and that spec may be left.
 func Left(err error, spec flavor.Spec) error {
-	failed, ok := errors.AsType[*flavor.Error](err)
-	if !ok {
-		return errors.Join(err, &LeftError{spec})
-	}
+	failed, _ := errors.AsType[*flavor.Error](err)
 	told := *failed
-	told.Cause = &LeftError{spec}
-	if failed.Cause != nil {
-		told.Cause = errors.Join(failed.Cause, told.Cause)
-	}
+	told.Cause = errors.Join(failed.Cause, &LeftError{spec})
 	return &told
 }
 
@@ -101,18 +95,18 @@ func (c *Compute) Create(ctx context.Context, f flavor.NovaFlavor) (flavor.NovaF
 	specs.write, specs.flavorID = true, created.ID
 	if err := c.addSpecs(ctx, specs, created.ID, f.ExtraSpecs); err != nil {
 		failed, _ := errors.AsType[*flavor.Error](err)
-		told, left := *failed, false
-		if c.undo(ctx, turn, created.ID, nil) {
+		told := *failed
+		gone := c.undo(ctx, turn, created.ID, nil)
+		if gone {
 			told.Message += "; the flavor is removed again"
 		} else {
 			told.Message += fmt.Sprintf("; the flavor could not be removed yet: if %s still lists it, with the id %q and without extra specs, delete it", c.region, created.ID)
-			left = true
 		}
 		if told.Code == flavor.CodeNotFound {
 			// It vanished under our hands: that is no 404 of the caller's.
 			told.Code = flavor.CodeConflict
 		}
-		if left {
+		if !gone {
 			return flavor.NovaFlavor{}, Left(&told, f.Spec)
 		}
 		return flavor.NovaFlavor{}, &told

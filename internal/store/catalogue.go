@@ -74,6 +74,16 @@ func (c *Catalogue) at(index map[string]int, key string) (flavor.Flavor, bool) {
 // Installed lists where a flavor is, by region.
 func (c *Catalogue) Installed(flavorID string) []flavor.Installation { return c.installed[flavorID] }
 
+// InstalledIn is the one installation of a flavor in region.
+func (c *Catalogue) InstalledIn(flavorID, region string) (flavor.Installation, bool) {
+	for _, i := range c.installed[flavorID] {
+		if i.Region == region {
+			return i, true
+		}
+	}
+	return flavor.Installation{}, false
+}
+
 // In lists what a region has, by flavor.
 func (c *Catalogue) In(region string) []flavor.Installation { return c.in[region] }
 

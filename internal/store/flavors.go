@@ -299,8 +299,7 @@ func (tx *Tx) DeleteFlavor(id string) error {
 		return tx.wrap(gone.Error, "removing flavor %s from the catalogue", id)
 	}
 	// Nobody wants it anywhere any more.
-	_, err = tx.cancelNodes(waiting, "operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)", id,
-		[]string{string(flavor.Install), string(flavor.Repair)})
+	_, err = tx.cancelNodes(waiting, "operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)", id, installs)
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,9 @@ var (
 	waiting = open[:1]
 )
 
+// installs are the kinds of operation that bring a flavor into a region.
+var installs = []string{string(flavor.Install), string(flavor.Repair)}
+
 // InsertOperation stores o, under a new ID where it has none. Its nodes that run
 // are its caller's for ttl; those that wait are due at once.
 func (tx *Tx) InsertOperation(o flavor.Operation, ttl time.Duration) (flavor.Operation, error) {
@@ -217,7 +220,7 @@ func (tx *Tx) PolicyOperations() ([]flavor.Operation, error) {
 func (tx *Tx) Begun(flavorID, region string) (begun int, err error) {
 	err = tx.db.Raw("SELECT COUNT(*) FROM operation_nodes n JOIN operations o ON o.id = n.operation_id "+
 		"WHERE n.region = ? AND n.state <> ? AND n.attempts > 0 AND o.flavor_id = ? AND o.kind IN ?",
-		region, string(flavor.Succeeded), flavorID, []string{string(flavor.Install), string(flavor.Repair)}).Scan(&begun).Error
+		region, string(flavor.Succeeded), flavorID, installs).Scan(&begun).Error
 	return begun, tx.wrap(err, "reading what was begun in %s", region)
 }
 
@@ -395,7 +398,7 @@ func (tx *Tx) CancelOperation(id string, regions []string) error {
 // somebody is at it: his node is Cancelled then.
 func (tx *Tx) CancelInstalls(flavorID, region string) error {
 	cancelled, err := tx.cancelNodes(open, "region = ? AND operation_id IN (SELECT id FROM operations WHERE flavor_id = ? AND kind IN ?)",
-		region, flavorID, []flavor.OperationKind{flavor.Install, flavor.Repair})
+		region, flavorID, installs)
 	if err != nil {
 		return err
 	}
@@ -420,13 +423,20 @@ func (tx *Tx) undo(cancelled []nodeRow) error {
 		if o.Kind != flavor.Install {
 			continue
 		}
-		o.ID, o.Kind, o.Origin = "", flavor.Undo, flavor.Asked
-		o.Nodes = []flavor.OperationNode{{Region: row.Region, State: flavor.Waiting}}
-		if _, err := tx.InsertOperation(o, 0); err != nil {
+		if err := tx.Undo(o, row.Region, ""); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Undo has gone what an attempt at an install, o, has left in region; input tells
+// what that may be, as far as it is not a part of the flavor as it is now.
+func (tx *Tx) Undo(o flavor.Operation, region, input string) error {
+	o.ID, o.Kind, o.Origin = "", flavor.Undo, flavor.Asked
+	o.Nodes = []flavor.OperationNode{{Region: region, State: flavor.Waiting, Input: input}}
+	_, err := tx.InsertOperation(o, 0)
+	return err
 }
 
 // Node is what is wanted of region by an operation; CodeNotFound where that is
